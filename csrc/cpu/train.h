@@ -1,0 +1,225 @@
+// Training: the whole loop of episodes for one block of modules, a module per lane. Weights, Adam's
+// moments and the tape stay in cache from the first episode to the last.
+#pragma once
+
+#include <cstdint>
+
+namespace micfast {
+namespace MICFAST_ISA {
+
+template <class T>
+struct Trainer {
+  using V = Vec<T>;
+  static constexpr int64_t row = kLanes<T>;
+  const TrainProblem<T>& p;
+  PackedWeights<LaneWeights, T> weights;
+  SequenceState<T> state;
+  WeightGradient<T> gradient;
+  T* gate_b;                       // [4H] unscaled, interleaved by unit; the packed bias is scaled
+  T *moment1, *moment2;            // lane rows in the order of the gradient
+  T *target, *residual;            // [T, O]
+  T *x, *d_x;                      // [K]
+  T *noise_in, *noise_out, *loss;  // one lane row each
+  double* curve;                   // one lane row: sum of the losses of the point being collected
+  PhiloxLanes<kLanes<T>> philox;
+  const T* types[kLanes<T>];  // of each lane's set
+
+  Trainer(const TrainProblem<T>& problem, Arena& arena)
+      : p(problem),
+        gradient((weights.take(arena, p.sizes), state.take(arena, p.sizes, true), p.sizes), arena) {
+    const Sizes& s = p.sizes;
+    const int64_t n_rows = WeightGradient<T>::n_rows(s);
+    gate_b = arena.take<T>(4 * s.hidden_size * row);
+    moment1 = arena.take<T>(n_rows * row);
+    moment2 = arena.take<T>(n_rows * row);
+    target = arena.take<T>(s.n_steps * s.output_size * row);
+    residual = arena.take<T>(s.n_steps * s.output_size * row);
+    x = arena.take<T>(s.input_size * row);
+    d_x = arena.take<T>(s.input_size * row);
+    noise_in = arena.take<T>(row);
+    noise_out = arena.take<T>(row);
+    loss = arena.take<T>(row);
+    curve = arena.take<double>(row);
+  }
+
+  static bool any(const T* lanes) {
+    bool result = false;
+    for (int l = 0; l < kLanes<T>; ++l) result |= lanes[l] != 0;
+    return result;
+  }
+
+  // values[j] += sigma times normal number j of the stream, for j < n.
+  void add_noise(T* values, int64_t n, const T* sigma, Stream stream, int64_t episode) const {
+    T normal[4][kLanes<T>];
+    for (int64_t j = 0; j < n; j += 4) {
+      normals(philox, static_cast<uint32_t>(j / 4), stream, static_cast<uint64_t>(episode), normal);
+      const int64_t last = n - j < 4 ? n - j : 4;
+      for (int64_t q = 0; q < last; ++q)
+        for (int l = 0; l < kLanes<T>; ++l) values[(j + q) * row + l] += sigma[l] * normal[q][l];
+    }
+  }
+
+  // Draws each lane's type, its noisy input and its noisy target.
+  void draw(int64_t episode) {
+    const int64_t K = p.sizes.input_size, size = p.sizes.n_steps * p.sizes.output_size;
+    uint32_t words[4][kLanes<T>];
+    philox.words(0, kTypeStream, static_cast<uint64_t>(episode), words);
+    clear(x, K);
+    for (int lane = 0; lane < kLanes<T>; ++lane) {
+      const int64_t type = static_cast<int64_t>(
+          (static_cast<uint64_t>(words[0][lane]) * static_cast<uint64_t>(K)) >> 32);
+      x[type * row + lane] = 1;
+      gather_lane(types[lane] + type * size, size, lane, target);
+    }
+    if (any(noise_in)) {
+      add_noise(x, K, noise_in, kInputStream, episode);
+      for (int64_t j = 0; j < K * row; ++j) x[j] = x[j] < 0 ? 0 : x[j] > 1 ? 1 : x[j];
+    }
+    if (any(noise_out)) add_noise(target, size, noise_out, kTargetStream, episode);
+  }
+
+  // Losses and gradients of this episode. The gradients are those of half the sum of squares; the
+  // factor 2 / (T O) is left to the step.
+  void differentiate() {
+    forward<LaneWeights, true>(p.sizes, weights, x, state, residual);
+    subtract_and_sum_squares(residual, target, p.sizes.n_steps * p.sizes.output_size, loss);
+    gradient.start();
+    backward<LaneWeights>(p.sizes, weights, residual, d_x, state,
+                          [&](int64_t t, const T*) { gradient.after_step(t, residual, x, state); });
+  }
+
+  // One Adam step of a matrix of weights whose gradients lie in g. `copy(r, c, v, w)` stores vector
+  // v of the new value wherever else the packed weights hold it.
+  template <class Copy>
+  MICFAST_INLINE void adam(T* weight, const T* g, int64_t rows, int64_t columns, T lr,
+                           T correction2, Copy copy) {
+    T* m = moment1 + (g - gradient.gate_h);
+    T* u = moment2 + (g - gradient.gate_h);
+    const V scale = V::broadcast(static_cast<T>(2. / (p.sizes.n_steps * p.sizes.output_size)));
+    const V beta1 = V::broadcast(static_cast<T>(p.adam.beta1));
+    const V beta2 = V::broadcast(static_cast<T>(p.adam.beta2));
+    const V rest1 = V::broadcast(static_cast<T>(1. - p.adam.beta1));
+    const V rest2 = V::broadcast(static_cast<T>(1. - p.adam.beta2));
+    const V eps = V::broadcast(static_cast<T>(p.adam.eps));
+    int64_t at = 0;
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < columns; ++c)
+        for (int v = 0; v < kVectorsPerBlock; ++v, at += V::kWidth) {
+          const V d = V::load(g + at) * scale;
+          const V m_new = fma(beta1, V::load(m + at), rest1 * d);
+          const V u_new = fma(beta2, V::load(u + at), rest2 * (d * d));
+          m_new.store(m + at);
+          u_new.store(u + at);
+          const V denominator = fma(sqrt(u_new), V::broadcast(correction2), eps);
+          const V w = V::load(weight + at) - V::broadcast(lr) * m_new / denominator;
+          w.store(weight + at);
+          copy(r, c, v, w);
+        }
+  }
+
+  void step(T lr, T correction2) {
+    const int64_t H = p.sizes.hidden_size, K = p.sizes.input_size, O = p.sizes.output_size;
+    const auto scaled = [](int64_t gate_row, V w) {
+      return w * V::broadcast((gate_row & 3) == 2 ? kTanhScale<T> : kSigmoidScale<T>);
+    };
+    adam(weights.gate_h_t, gradient.gate_h, 4 * H, H, lr, correction2,
+         [&](int64_t r, int64_t k, int v, V w) {
+           scaled(r, w).store(weights.gate_h + (k * 4 * H + r) * row + v * V::kWidth);
+         });
+    adam(weights.gate_x_t, gradient.gate_x, 4 * H, K, lr, correction2,
+         [&](int64_t r, int64_t k, int v, V w) {
+           scaled(r, w).store(weights.gate_x + (k * 4 * H + r) * row + v * V::kWidth);
+         });
+    // torch trains two bias vectors with equal gradients: their sum moves twice as far.
+    adam(gate_b, gradient.gate_b, 4 * H, 1, 2 * lr, correction2,
+         [&](int64_t r, int64_t, int v, V w) {
+           scaled(r, w).store(weights.gate_b + r * row + v * V::kWidth);
+         });
+    adam(weights.out_h_t, gradient.out_h, O, H, lr, correction2,
+         [&](int64_t o, int64_t k, int v, V w) {
+           w.store(weights.out_h + (k * O + o) * row + v * V::kWidth);
+         });
+    adam(weights.out_b, gradient.out_b, O, 1, lr, correction2, [](int64_t, int64_t, int, V) {});
+  }
+
+  void unpack(int64_t module, int lane) const {
+    const int64_t H = p.sizes.hidden_size, K = p.sizes.input_size, O = p.sizes.output_size;
+    const WeightOutputs<T>& out = p.trained;
+    for (int64_t u = 0; u < H; ++u)
+      for (int64_t gate = 0; gate < 4; ++gate) {
+        const int64_t from = 4 * u + gate, to = module * 4 * H + gate * H + u;
+        out.b[to] = gate_b[from * row + lane];
+        scatter_lane(weights.gate_x_t + from * K * row, K, lane, out.W_ih + to * K);
+        scatter_lane(weights.gate_h_t + from * H * row, H, lane, out.W_hh + to * H);
+      }
+    scatter_lane(weights.out_h_t, O * H, lane, out.W_out + module * O * H);
+    scatter_lane(weights.out_b, O, lane, out.b_out + module * O);
+  }
+
+  void run(int64_t item, Monitor* monitor) {
+    const Sizes& s = p.sizes;
+    const int64_t M = s.n_modules, size = s.n_steps * s.output_size, first = item * kLanes<T>;
+    const int n_lanes = static_cast<int>(M - first < kLanes<T> ? M - first : kLanes<T>);
+    for (int lane = 0; lane < kLanes<T>; ++lane) {
+      // Lanes past the last module repeat it: they compute, and nobody reads them.
+      const int64_t module = first + (lane < n_lanes ? lane : n_lanes - 1);
+      weights.pack(s, p.initial, module, lane);
+      for (int64_t r = 0; r < 4 * s.hidden_size; ++r)
+        gate_b[r * row + lane] = p.initial.b[(module * 4 + (r & 3)) * s.hidden_size + (r >> 2)];
+      philox.set_seed(lane, p.seeds[module]);
+      noise_in[lane] = static_cast<T>(p.noise_in[module]);
+      noise_out[lane] = static_cast<T>(p.noise_out[module]);
+      types[lane] = p.type_sets + p.set_index[module] * s.input_size * size;
+    }
+    clear(moment1, WeightGradient<T>::n_rows(s));
+    clear(moment2, WeightGradient<T>::n_rows(s));
+    for (int l = 0; l < kLanes<T>; ++l) curve[l] = 0;
+
+    double power1 = 1, power2 = 1;
+    int64_t point = 0, in_point = 0;
+    for (int64_t episode = 0; episode < p.n_episodes; ++episode) {
+      draw(episode);
+      differentiate();
+      power1 *= p.adam.beta1;
+      power2 *= p.adam.beta2;
+      step(static_cast<T>(p.adam.lr / (1. - power1)),
+           static_cast<T>(1. / __builtin_sqrt(1. - power2)));
+
+      for (int l = 0; l < kLanes<T>; ++l) curve[l] += static_cast<double>(loss[l]);
+      ++in_point;
+      if ((episode + 1) * p.n_curve / p.n_episodes > point) {
+        for (int l = 0; l < n_lanes; ++l)
+          p.loss_curve[(first + l) * p.n_curve + point] =
+              static_cast<T>(curve[l] / static_cast<double>(in_point * size));
+        for (int l = 0; l < kLanes<T>; ++l) curve[l] = 0;
+        ++point;
+        in_point = 0;
+      }
+      if (!monitor->tick(monitor, 1)) return;
+    }
+    for (int lane = 0; lane < n_lanes; ++lane) unpack(first + lane, lane);
+  }
+};
+
+template <class T>
+int64_t train_items(const TrainProblem<T>& p) {
+  return (p.sizes.n_modules + kLanes<T> - 1) / kLanes<T>;
+}
+template <class T>
+int64_t train_units(const TrainProblem<T>& p) {
+  return p.n_episodes;
+}
+template <class T>
+int64_t train_workspace(const TrainProblem<T>& p) {
+  Arena arena{nullptr};
+  Trainer<T>(p, arena);
+  return arena.used;
+}
+template <class T>
+void train_item(const TrainProblem<T>& p, int64_t item, void* workspace, Monitor* monitor) {
+  Arena arena{static_cast<char*>(workspace)};
+  Trainer<T>(p, arena).run(item, monitor);
+}
+
+}  // namespace MICFAST_ISA
+}  // namespace micfast

@@ -1,0 +1,134 @@
+// The contract between the kernels and whoever calls them: plain structs of sizes and pointers.
+//
+// Letters (docs/conventions.md): M modules, N targets, T steps, H hidden units, K inputs, O
+// outputs. Every array is dense, row-major and owned by the caller. Nothing is checked here:
+// micfast/ops.py checks. Inputs are never written and may alias one another; outputs alias nothing.
+// Outputs need no initialisation.
+#pragma once
+
+#include <cstdint>
+
+namespace micfast {
+
+struct Sizes {
+  int64_t n_modules;    // M
+  int64_t n_targets;    // N
+  int64_t n_steps;      // T
+  int64_t hidden_size;  // H
+  int64_t input_size;   // K
+  int64_t output_size;  // O
+};
+
+// Weights of M modules. Gate blocks in the order i, f, g, o; b is the sum of torch's two biases.
+template <class T>
+struct Weights {
+  const T* W_ih;   // [M, 4H, K]
+  const T* W_hh;   // [M, 4H, H]
+  const T* b;      // [M, 4H]
+  const T* W_out;  // [M, O, H]
+  const T* b_out;  // [M, O]
+};
+
+template <class T>
+struct WeightOutputs {
+  T* W_ih;
+  T* W_hh;
+  T* b;
+  T* W_out;
+  T* b_out;
+};
+
+struct AdamSettings {
+  double lr;
+  double beta1;
+  double beta2;
+  double eps;
+};
+
+template <class T>
+struct GenerateProblem {
+  Sizes sizes;
+  Weights<T> weights;
+  const T* latents;  // in  [M, N, K]
+  T* outputs;        // out [M, N, T, O]
+};
+
+// Gradients of sum(d_outputs * outputs): of the latents, and of the weights summed over N.
+template <class T>
+struct GenerateBackwardProblem {
+  Sizes sizes;
+  Weights<T> weights;
+  const T* latents;            // in  [M, N, K]
+  const T* d_outputs;          // in  [M, N, T, O]
+  T* d_latents;                // out [M, N, K]
+  WeightOutputs<T> d_weights;  // out
+};
+
+template <class T>
+struct InvertProblem {
+  Sizes sizes;
+  Weights<T> weights;
+  const T* targets;        // in  [N, T, O]
+  const T* init;           // in  element (m, n, k) at m * init_stride_m + n * init_stride_n + k
+  int64_t init_stride_m;   // 0 where all modules share a start
+  int64_t init_stride_n;   // 0 where all targets share a start
+  int64_t n_iter;          // I
+  AdamSettings adam;       // used without bias correction
+  bool unprojected_error;  // measure the final error before the last projection
+  T* errors;               // out [M, N]
+  T* latents;              // out [M, N, K]
+  T* error_history;        // out [I + 1, M, N], or null
+  T* latent_history;       // out [I + 1, M, N, K], or null
+};
+
+template <class T>
+struct TrainProblem {
+  Sizes sizes;  // n_targets is not used
+  Weights<T> initial;
+  const T* type_sets;        // in  [S, K, T, O]
+  const int64_t* set_index;  // in  [M], below S
+  const double* noise_in;    // in  [M], standard deviation
+  const double* noise_out;   // in  [M], standard deviation
+  const int64_t* seeds;      // in  [M]
+  int64_t n_episodes;        // E
+  AdamSettings adam;         // used with bias correction
+  int64_t n_curve;           // points of the loss curve, at most E
+  WeightOutputs<T> trained;  // out
+  T* loss_curve;             // out [M, n_curve]
+};
+
+// How a running job is watched and stopped. `units` counts finished iterations or episodes of a
+// work item; the kernel returns early, its outputs incomplete, once tick() answers false.
+struct Monitor {
+  bool (*tick)(Monitor*, int64_t units);
+};
+
+// One job, cut into independent work items whose results do not depend on their order.
+template <class T, template <class> class Problem>
+struct JobKernel {
+  int64_t (*n_items)(const Problem<T>&);
+  int64_t (*units_per_item)(const Problem<T>&);
+  int64_t (*workspace_bytes)(const Problem<T>&);  // scratch for one item at a time, 64-byte aligned
+  void (*run_item)(const Problem<T>&, int64_t item, void* workspace, Monitor*);
+};
+
+template <class T>
+struct KernelSet {
+  JobKernel<T, GenerateProblem> generate;
+  JobKernel<T, GenerateBackwardProblem> generate_backward;
+  JobKernel<T, InvertProblem> invert;
+  JobKernel<T, TrainProblem> train;
+  // y[i] = sigmoid(x[i]) or tanh(x[i]): the kernel's own activations, for the accuracy test.
+  void (*sigmoid)(const T* x, T* y, int64_t n);
+  void (*tanh)(const T* x, T* y, int64_t n);
+};
+
+struct InstructionSet {
+  const char* name;
+  int lanes_float32;  // sequences carried at once by one work item
+  int lanes_float64;
+  KernelSet<float> float32;
+  KernelSet<double> float64;
+};
+
+}  // namespace micfast

@@ -1,0 +1,638 @@
+"""The torch operators ``torch.ops.micfast.*``: schemas, checks, allocation, autograd.
+
+Only this file calls the compiled extension, which takes raw addresses and checks nothing. Names,
+shapes and letters: ``docs/conventions.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+from micfast import _backend, reference
+from micfast._backend import resolve_backend
+from micfast.reference import InvertResult, TrainResult
+
+__all__ = ["generate", "invert", "resolve_backend", "train"]
+
+Progress = Callable[[float], object]
+Weights = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+_DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+
+# How the running call reports progress and on how many threads it runs. An operator's schema holds
+# neither: both leave its result as it is.
+_progress: ContextVar[Progress | None] = ContextVar("micfast_progress", default=None)
+_n_threads: ContextVar[int | None] = ContextVar("micfast_n_threads", default=None)
+
+
+@contextmanager
+def _running(n_threads: int | None, progress: Progress | None) -> Iterator[None]:
+    if n_threads is not None and n_threads < 1:
+        raise ValueError(f"n_threads must be at least 1, got {n_threads}")
+    tokens = _n_threads.set(n_threads), _progress.set(progress)
+    try:
+        yield
+    finally:
+        _n_threads.reset(tokens[0])
+        _progress.reset(tokens[1])
+
+
+def _threads() -> int:
+    return _n_threads.get() or torch.get_num_threads()
+
+
+# ---------------------------------------------------------------------------------------- checks
+
+
+def _check_shape(function: str, name: str, tensor: Tensor, shape: str, *sizes: int | None) -> None:
+    """Raise unless the tensor has the sizes given; None allows any."""
+    if tensor.dim() != len(sizes) or any(
+        wanted is not None and got != wanted
+        for got, wanted in zip(tensor.shape, sizes, strict=True)
+    ):
+        expected = ", ".join("any" if s is None else str(s) for s in sizes)
+        raise ValueError(
+            f"{function}: {name} must have shape {shape} = ({expected}), got {tuple(tensor.shape)}"
+        )
+
+
+def _check_weights(function: str, weights: Weights) -> tuple[int, int, int, int]:
+    """Check the weights against each other; return M, H, K, O."""
+    W_ih, W_hh, b, W_out, b_out = weights
+    for name, w in zip(("W_ih", "W_hh", "b", "W_out", "b_out"), weights, strict=True):
+        if w.dtype not in _DTYPES:
+            raise TypeError(f"{function}: {name} must be float32 or float64, got {w.dtype}")
+        _check_like(function, name, w, W_ih, "W_ih")
+    _check_shape(function, "W_hh", W_hh, "(M, 4H, H)", None, None, None)
+    M, rows, H = W_hh.shape
+    if rows != 4 * H or H < 1:
+        raise ValueError(
+            f"{function}: W_hh must have shape (M, 4H, H) with H >= 1, got {tuple(W_hh.shape)}"
+        )
+    _check_shape(function, "W_ih", W_ih, "(M, 4H, K)", M, 4 * H, None)
+    _check_shape(function, "b", b, "(M, 4H)", M, 4 * H)
+    _check_shape(function, "W_out", W_out, "(M, O, H)", M, None, H)
+    K, O = W_ih.shape[2], W_out.shape[1]
+    _check_shape(function, "b_out", b_out, "(M, O)", M, O)
+    if K < 1 or O < 1:
+        raise ValueError(f"{function}: W_ih and W_out must have K >= 1 and O >= 1, got {K} and {O}")
+    return M, H, K, O
+
+
+def _check_like(function: str, name: str, tensor: Tensor, like: Tensor, like_name: str) -> None:
+    if tensor.dtype != like.dtype:
+        raise TypeError(
+            f"{function}: {name} must have the dtype of {like_name}, {like.dtype}, "
+            f"got {tensor.dtype}"
+        )
+    if tensor.device != like.device:
+        raise ValueError(
+            f"{function}: {name} must be on the device of {like_name}, {like.device}, "
+            f"got {tensor.device}"
+        )
+
+
+def _check_steps(function: str, name: str, n_steps: int) -> None:
+    if n_steps < 1:
+        raise ValueError(f"{function}: {name} must be at least 1, got {n_steps}")
+
+
+def _check_generate(
+    function: str, weights: Weights, latents: Tensor, n_steps: int
+) -> tuple[int, int, int, int, int, int]:
+    M, H, K, O = _check_weights(function, weights)
+    _check_like(function, "latents", latents, weights[0], "W_ih")
+    _check_shape(function, "latents", latents, "(M, N, K)", M, None, K)
+    _check_steps(function, "n_steps", n_steps)
+    return M, latents.shape[1], n_steps, H, K, O
+
+
+def _check_invert(
+    weights: Weights, targets: Tensor, init: Tensor, n_iter: int, adam: tuple[float, ...]
+) -> tuple[int, int, int, int, int, int]:
+    M, H, K, O = _check_weights("invert", weights)
+    _check_like("invert", "targets", targets, weights[0], "W_ih")
+    _check_shape("invert", "targets", targets, "(N, T, O)", None, None, O)
+    N, T, _ = targets.shape
+    _check_steps("invert", "the number of steps of targets", T)
+    _check_like("invert", "init", init, weights[0], "W_ih")
+    _check_shape("invert", "init", init, "(M or 1, N or 1, K)", None, None, K)
+    if init.shape[0] not in (1, M) or init.shape[1] not in (1, N):
+        raise ValueError(
+            f"invert: init must have shape ({M} or 1, {N} or 1, {K}), got {tuple(init.shape)}"
+        )
+    if n_iter < 0:
+        raise ValueError(f"invert: n_iter must be at least 0, got {n_iter}")
+    _check_adam("invert", *adam)
+    return M, N, T, H, K, O
+
+
+def _check_adam(function: str, lr: float, beta1: float, beta2: float, eps: float) -> None:
+    if not lr >= 0:
+        raise ValueError(f"{function}: lr must not be negative, got {lr}")
+    for name, beta in (("beta1", beta1), ("beta2", beta2)):
+        if not 0 <= beta < 1:
+            raise ValueError(f"{function}: {name} must be in [0, 1), got {beta}")
+    if not eps >= 0:
+        raise ValueError(f"{function}: eps must not be negative, got {eps}")
+
+
+def _check_train(
+    weights: Weights,
+    type_sets: Tensor,
+    set_index: Tensor,
+    noise_in: Tensor,
+    noise_out: Tensor,
+    seeds: Tensor,
+    n_episodes: int,
+    adam: tuple[float, ...],
+    n_curve: int,
+) -> tuple[int, int, int, int, int, int]:
+    M, H, K, O = _check_weights("train", weights)
+    _check_like("train", "type_sets", type_sets, weights[0], "W_ih")
+    _check_shape("train", "type_sets", type_sets, "(S, K, T, O)", None, K, None, O)
+    _check_steps("train", "the number of steps of type_sets", type_sets.shape[2])
+    for name, tensor, dtype in (
+        ("set_index", set_index, torch.int64),
+        ("noise_in", noise_in, torch.float64),
+        ("noise_out", noise_out, torch.float64),
+        ("seeds", seeds, torch.int64),
+    ):
+        _check_shape("train", name, tensor, "(M,)", M)
+        if tensor.dtype != dtype:
+            raise TypeError(f"train: {name} must have dtype {dtype}, got {tensor.dtype}")
+        if tensor.device != weights[0].device:
+            raise ValueError(
+                f"train: {name} must be on the device of W_ih, {weights[0].device}, "
+                f"got {tensor.device}"
+            )
+    if n_episodes < 0:
+        raise ValueError(f"train: n_episodes must be at least 0, got {n_episodes}")
+    if n_curve < 1:
+        raise ValueError(f"train: n_curve must be at least 1, got {n_curve}")
+    _check_adam("train", *adam)
+    return M, 0, type_sets.shape[2], H, K, O
+
+
+def _check_train_values(
+    type_sets: Tensor, set_index: Tensor, noise_in: Tensor, noise_out: Tensor
+) -> None:
+    """The checks that read the tensors, which a fake tensor cannot do."""
+    n_sets = type_sets.shape[0]
+    if bool(((set_index < 0) | (set_index >= n_sets)).any()):
+        raise ValueError(f"train: set_index must be in [0, {n_sets}), got {set_index.tolist()}")
+    for name, noise in (("noise_in", noise_in), ("noise_out", noise_out)):
+        if not bool(((noise >= 0) & torch.isfinite(noise)).all()):
+            raise ValueError(f"train: {name} must be finite and not negative, got {noise.tolist()}")
+
+
+# ------------------------------------------------------------------------------------- operators
+# define() and impl() rather than custom_op(): the first call through the latter imports torch's
+# compiler, which takes a second or two.
+
+
+def _kernel(name: str, dtype: torch.dtype) -> Callable[..., None]:
+    resolve_backend("cpu")
+    return getattr(_backend.extension, f"{name}_{_DTYPES[dtype]}")
+
+
+def _dense(*tensors: Tensor) -> list[Tensor]:
+    """Contiguous copies where needed; the caller holds them while the kernel runs."""
+    return [t.detach().contiguous() for t in tensors]
+
+
+def _addresses(tensors: list[Tensor]) -> list[int]:
+    return [t.data_ptr() for t in tensors]
+
+
+torch.library.define(
+    "micfast::generate",
+    "(Tensor W_ih, Tensor W_hh, Tensor b, Tensor W_out, Tensor b_out, "
+    "Tensor latents, SymInt n_steps) -> Tensor",
+    tags=torch.Tag.pt2_compliant_tag,
+)
+
+
+@torch.library.impl("micfast::generate", "cpu")
+def _generate_cpu(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    latents: Tensor,
+    n_steps: int,
+) -> Tensor:
+    sizes = _check_generate("generate", (W_ih, W_hh, b, W_out, b_out), latents, n_steps)
+    M, N, T, _, _, O = sizes
+    *weights, latents = _dense(W_ih, W_hh, b, W_out, b_out, latents)
+    outputs = latents.new_empty(M, N, T, O)
+    _kernel("generate", outputs.dtype)(
+        sizes, _addresses(weights), latents.data_ptr(), outputs.data_ptr(), _threads()
+    )
+    return outputs
+
+
+@torch.library.register_fake("micfast::generate")
+def _(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    latents: Tensor,
+    n_steps: int,
+) -> Tensor:
+    return latents.new_empty(latents.shape[0], latents.shape[1], n_steps, W_out.shape[1])
+
+
+torch.library.define(
+    "micfast::generate_backward",
+    "(Tensor W_ih, Tensor W_hh, Tensor b, Tensor W_out, Tensor b_out, "
+    "Tensor latents, Tensor d_outputs) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    tags=torch.Tag.pt2_compliant_tag,
+)
+
+
+@torch.library.impl("micfast::generate_backward", "cpu")
+def _generate_backward_cpu(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    latents: Tensor,
+    d_outputs: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    n_steps = d_outputs.shape[2] if d_outputs.dim() == 4 else 0
+    sizes = _check_generate("generate_backward", (W_ih, W_hh, b, W_out, b_out), latents, n_steps)
+    M, N, T, _, _, O = sizes
+    _check_like("generate_backward", "d_outputs", d_outputs, W_ih, "W_ih")
+    _check_shape("generate_backward", "d_outputs", d_outputs, "(M, N, T, O)", M, N, T, O)
+    *weights, latents, d_outputs = _dense(W_ih, W_hh, b, W_out, b_out, latents, d_outputs)
+    d_weights = [torch.empty_like(w) for w in weights]
+    d_latents = torch.empty_like(latents)
+    _kernel("generate_backward", latents.dtype)(
+        sizes,
+        _addresses(weights),
+        latents.data_ptr(),
+        d_outputs.data_ptr(),
+        d_latents.data_ptr(),
+        _addresses(d_weights),
+        _threads(),
+    )
+    d_W_ih, d_W_hh, d_b, d_W_out, d_b_out = d_weights
+    return d_W_ih, d_W_hh, d_b, d_W_out, d_b_out, d_latents
+
+
+@torch.library.register_fake("micfast::generate_backward")
+def _(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    latents: Tensor,
+    d_outputs: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    like = (W_ih, W_hh, b, W_out, b_out, latents)
+    d = [t.new_empty(t.shape) for t in like]
+    return d[0], d[1], d[2], d[3], d[4], d[5]
+
+
+def _generate_setup(
+    ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tensor
+) -> None:
+    ctx.save_for_backward(*inputs[:6])
+
+
+def _generate_vjp(ctx: torch.autograd.function.FunctionCtx, d_outputs: Tensor) -> tuple:
+    return (*torch.ops.micfast.generate_backward(*ctx.saved_tensors, d_outputs), None)  # type: ignore[attr-defined]
+
+
+torch.library.register_autograd("micfast::generate", _generate_vjp, setup_context=_generate_setup)
+
+
+torch.library.define(
+    "micfast::invert",
+    "(Tensor W_ih, Tensor W_hh, Tensor b, Tensor W_out, Tensor b_out, "
+    "Tensor targets, Tensor init, SymInt n_iter, float lr, float beta1, float beta2, float eps, "
+    "bool unprojected_error, bool return_history) -> (Tensor, Tensor, Tensor, Tensor)",
+    tags=torch.Tag.pt2_compliant_tag,
+)
+
+
+@torch.library.impl("micfast::invert", "cpu")
+def _invert_cpu(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    targets: Tensor,
+    init: Tensor,
+    n_iter: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    unprojected_error: bool,
+    return_history: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    adam = (lr, beta1, beta2, eps)
+    sizes = _check_invert((W_ih, W_hh, b, W_out, b_out), targets, init, n_iter, adam)
+    M, N, _, _, K, _ = sizes
+    *weights, targets, init = _dense(W_ih, W_hh, b, W_out, b_out, targets, init)
+    errors, latents = targets.new_empty(M, N), targets.new_empty(M, N, K)
+    n_rows = n_iter + 1 if return_history else 0
+    error_history = targets.new_empty(n_rows, M, N)
+    latent_history = targets.new_empty(n_rows, M, N, K)
+    _kernel("invert", targets.dtype)(
+        sizes,
+        _addresses(weights),
+        targets.data_ptr(),
+        init.data_ptr(),
+        [0 if init.shape[0] == 1 else init.stride(0), 0 if init.shape[1] == 1 else init.stride(1)],
+        n_iter,
+        adam,
+        unprojected_error,
+        errors.data_ptr(),
+        latents.data_ptr(),
+        error_history.data_ptr() if return_history else 0,
+        latent_history.data_ptr() if return_history else 0,
+        _threads(),
+        _progress.get(),
+    )
+    return errors, latents, error_history, latent_history
+
+
+@torch.library.register_fake("micfast::invert")
+def _(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    targets: Tensor,
+    init: Tensor,
+    n_iter: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    unprojected_error: bool,
+    return_history: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    M, N, K = W_ih.shape[0], targets.shape[0], W_ih.shape[2]
+    n_rows = n_iter + 1 if return_history else 0
+    return (
+        targets.new_empty(M, N),
+        targets.new_empty(M, N, K),
+        targets.new_empty(n_rows, M, N),
+        targets.new_empty(n_rows, M, N, K),
+    )
+
+
+torch.library.define(
+    "micfast::train",
+    "(Tensor W_ih, Tensor W_hh, Tensor b, Tensor W_out, Tensor b_out, "
+    "Tensor type_sets, Tensor set_index, Tensor noise_in, Tensor noise_out, Tensor seeds, "
+    "SymInt n_episodes, float lr, float beta1, float beta2, float eps, SymInt n_curve) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    tags=torch.Tag.pt2_compliant_tag,
+)
+
+
+@torch.library.impl("micfast::train", "cpu")
+def _train_cpu(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    type_sets: Tensor,
+    set_index: Tensor,
+    noise_in: Tensor,
+    noise_out: Tensor,
+    seeds: Tensor,
+    n_episodes: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    n_curve: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    weights: Weights = (W_ih, W_hh, b, W_out, b_out)
+    adam = (lr, beta1, beta2, eps)
+    sizes = _check_train(
+        weights, type_sets, set_index, noise_in, noise_out, seeds, n_episodes, adam, n_curve
+    )
+    _check_train_values(type_sets, set_index, noise_in, noise_out)
+    n_curve = min(n_curve, n_episodes)
+    *initial, type_sets, set_index, noise_in, noise_out, seeds = _dense(
+        *weights, type_sets, set_index, noise_in, noise_out, seeds
+    )
+    trained = [torch.empty_like(w) for w in initial]
+    loss_curve = type_sets.new_empty(sizes[0], n_curve)
+    _kernel("train", type_sets.dtype)(
+        sizes,
+        _addresses(initial),
+        type_sets.data_ptr(),
+        set_index.data_ptr(),
+        noise_in.data_ptr(),
+        noise_out.data_ptr(),
+        seeds.data_ptr(),
+        n_episodes,
+        adam,
+        n_curve,
+        _addresses(trained),
+        loss_curve.data_ptr(),
+        _threads(),
+        _progress.get(),
+    )
+    return trained[0], trained[1], trained[2], trained[3], trained[4], loss_curve
+
+
+@torch.library.register_fake("micfast::train")
+def _(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    type_sets: Tensor,
+    set_index: Tensor,
+    noise_in: Tensor,
+    noise_out: Tensor,
+    seeds: Tensor,
+    n_episodes: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    n_curve: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    w = [t.new_empty(t.shape) for t in (W_ih, W_hh, b, W_out, b_out)]
+    return w[0], w[1], w[2], w[3], w[4], W_ih.new_empty(W_ih.shape[0], min(n_curve, n_episodes))
+
+
+# ----------------------------------------------------------------------------- Python's front door
+
+
+def generate(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    latents: Tensor,
+    n_steps: int,
+    *,
+    backend: str = "auto",
+    n_threads: int | None = None,
+) -> Tensor:
+    """Draw one sequence per module and input vector; differentiable in every tensor.
+
+    Arguments and result as :func:`micfast.reference.generate`.
+
+    Parameters
+    ----------
+    backend : {"auto", "cpu", "cuda", "torch"}
+        See :func:`resolve_backend`.
+    n_threads : int, optional
+        Threads of the CPU kernel; ``torch.get_num_threads()`` by default.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For shapes, devices or dtypes that do not fit.
+    RuntimeError
+        For a backend that is missing here.
+    """
+    weights = (W_ih, W_hh, b, W_out, b_out)
+    if resolve_backend(backend, latents.device) == "torch":
+        _check_generate("generate", weights, latents, n_steps)
+        return reference.generate(*weights, latents, n_steps)
+    with _running(n_threads, None):
+        return torch.ops.micfast.generate(*weights, latents, n_steps)
+
+
+def invert(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    targets: Tensor,
+    init: Tensor,
+    n_iter: int = 50,
+    lr: float = 0.05,
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+    eps: float = 1e-8,
+    unprojected_error: bool = False,
+    return_history: bool = False,
+    *,
+    backend: str = "auto",
+    n_threads: int | None = None,
+    progress: Progress | None = None,
+) -> InvertResult:
+    """Find, for every module and target, the input vector that draws the target best.
+
+    Arguments and result as :func:`micfast.reference.invert`; not differentiable. A target's result
+    is the same, bit for bit, whatever the other targets, their order and the number of threads.
+
+    Parameters
+    ----------
+    backend : {"auto", "cpu", "cuda", "torch"}
+        See :func:`resolve_backend`.
+    n_threads : int, optional
+        Threads of the CPU kernel; ``torch.get_num_threads()`` by default.
+    progress : callable, optional
+        Called some ten times a second with the fraction done.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For shapes, devices, dtypes or settings that do not fit.
+    RuntimeError
+        For a backend that is missing here.
+    """
+    weights = (W_ih, W_hh, b, W_out, b_out)
+    adam = (lr, beta1, beta2, eps)
+    if resolve_backend(backend, targets.device) == "torch":
+        _check_invert(weights, targets, init, n_iter, adam)
+        return reference.invert(
+            *weights, targets, init, n_iter, *adam, unprojected_error, return_history
+        )
+    with _running(n_threads, progress):
+        return InvertResult(
+            *torch.ops.micfast.invert(
+                *weights, targets, init, n_iter, *adam, unprojected_error, return_history
+            )
+        )
+
+
+def train(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    type_sets: Tensor,
+    set_index: Tensor,
+    noise_in: Tensor,
+    noise_out: Tensor,
+    seeds: Tensor,
+    n_episodes: int,
+    lr: float = 0.01,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    n_curve: int = 100,
+    *,
+    backend: str = "auto",
+    n_threads: int | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train a fleet of modules, each on its own types, with its own noise and seed.
+
+    Arguments and result as :func:`micfast.reference.train` (``noise_in`` and ``noise_out`` float64,
+    ``set_index`` and ``seeds`` int64). A module's result does not depend on the fleet around it nor
+    on the number of threads, bit for bit.
+
+    Parameters
+    ----------
+    backend : {"auto", "cpu", "cuda", "torch"}
+        See :func:`resolve_backend`.
+    n_threads : int, optional
+        Threads of the CPU kernel; ``torch.get_num_threads()`` by default.
+    progress : callable, optional
+        Called some ten times a second with the fraction done.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For shapes, devices, dtypes or settings that do not fit.
+    RuntimeError
+        For a backend that is missing here.
+    """
+    weights = (W_ih, W_hh, b, W_out, b_out)
+    adam = (lr, beta1, beta2, eps)
+    fleet = (type_sets, set_index, noise_in, noise_out, seeds)
+    if resolve_backend(backend, W_ih.device) == "torch":
+        _check_train(weights, *fleet, n_episodes, adam, n_curve)
+        _check_train_values(type_sets, set_index, noise_in, noise_out)
+
+        def report(n_done: int) -> None:
+            if progress is not None:
+                progress(n_done / n_episodes)
+
+        return reference.train(*weights, *fleet, n_episodes, *adam, n_curve, report)
+    with _running(n_threads, progress):
+        return TrainResult(*torch.ops.micfast.train(*weights, *fleet, n_episodes, *adam, n_curve))

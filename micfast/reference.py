@@ -1,0 +1,349 @@
+"""The definition of micfast's algorithm in plain PyTorch: generate, invert, train.
+
+Every kernel is held against this file. It is written to be read, runs on any torch device in
+float32 and float64, and imports nothing else of micfast. Shapes and equations:
+``docs/conventions.md``. Letters: M modules, N targets, T time steps, H hidden units, K inputs
+(types), O outputs, I iterations, E episodes, S type sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = [
+    "InvertResult",
+    "TrainResult",
+    "generate",
+    "invert",
+    "philox_4x32",
+    "philox_normal",
+    "project",
+    "sample_episode",
+    "train",
+]
+
+_STREAM_TYPE, _STREAM_INPUT, _STREAM_TARGET = 0, 1, 2
+
+
+class InvertResult(NamedTuple):
+    """What :func:`invert` returns; the histories are empty unless asked for."""
+
+    errors: Tensor  # (M, N)
+    latents: Tensor  # (M, N, K)
+    error_history: Tensor  # (I + 1, M, N)
+    latent_history: Tensor  # (I + 1, M, N, K)
+
+
+class TrainResult(NamedTuple):
+    """What :func:`train` returns: the trained weights and the training loss over time."""
+
+    W_ih: Tensor  # (M, 4H, K)
+    W_hh: Tensor  # (M, 4H, H)
+    b: Tensor  # (M, 4H)
+    W_out: Tensor  # (M, O, H)
+    b_out: Tensor  # (M, O)
+    loss_curve: Tensor  # (M, n_curve), mean loss of consecutive stretches of episodes
+
+
+def generate(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    latents: Tensor,
+    n_steps: int,
+) -> Tensor:
+    """Draw one sequence per module and input vector.
+
+    Parameters
+    ----------
+    W_ih, W_hh, b, W_out, b_out : Tensor
+        Weights of M modules, (M, 4H, K), (M, 4H, H), (M, 4H), (M, O, H), (M, O); gate blocks in
+        the order i, f, g, o; ``b`` is the sum of torch's two bias vectors.
+    latents : Tensor of shape (M, N, K)
+        Input at the first time step; the input of every later step is zero.
+    n_steps : int
+        Length T of the sequences.
+
+    Returns
+    -------
+    Tensor of shape (M, N, T, O)
+        Differentiable by autograd in every tensor argument.
+    """
+    M, N, _ = latents.shape
+    h = latents.new_zeros(M, N, W_hh.shape[-1])
+    c = torch.zeros_like(h)
+    outputs = []
+    for t in range(n_steps):
+        a = h @ W_hh.mT + b[:, None, :]
+        if t == 0:
+            a = a + latents @ W_ih.mT
+        a_i, a_f, a_g, a_o = a.chunk(4, dim=-1)
+        c = torch.sigmoid(a_f) * c + torch.sigmoid(a_i) * torch.tanh(a_g)
+        h = torch.sigmoid(a_o) * torch.tanh(c)
+        outputs.append(h @ W_out.mT + b_out[:, None, :])
+    return torch.stack(outputs, dim=2)
+
+
+def project(latents: Tensor) -> Tensor:
+    """Clip to [0, 1] and normalise to sum 1 over the last axis; 1/K where the sum is zero."""
+    clipped = latents.clamp(0, 1)
+    total = clipped.sum(dim=-1, keepdim=True)
+    uniform = torch.full_like(clipped, 1 / latents.shape[-1])
+    return torch.where(total == 0, uniform, clipped / total)
+
+
+def invert(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    targets: Tensor,
+    init: Tensor,
+    n_iter: int = 50,
+    lr: float = 0.05,
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+    eps: float = 1e-8,
+    unprojected_error: bool = False,
+    return_history: bool = False,
+) -> InvertResult:
+    """Find, for every module and target, the input vector that draws the target best.
+
+    Projected Adam without bias correction. Each of the ``n_iter`` iterations projects the latent
+    (:func:`project`), takes the gradient of the mean squared error there (the projection itself
+    is not differentiated) and steps.
+
+    Parameters
+    ----------
+    W_ih, W_hh, b, W_out, b_out : Tensor
+        As in :func:`generate`; frozen.
+    targets : Tensor of shape (N, T, O)
+        Sequences to reconstruct. One that holds NaN or infinity has error NaN.
+    init : Tensor of shape (M or 1, N or 1, K)
+        Where the latents start.
+    n_iter : int
+        Iterations; 0 measures the error at the projected start.
+    lr, beta1, beta2, eps : float
+        Adam's settings.
+    unprojected_error : bool
+        Measure the final error before the last projection, as the paper's code does; the latents
+        returned are projected all the same.
+    return_history : bool
+        Also return error and (projected) latent before every step and at the end.
+
+    Returns
+    -------
+    InvertResult
+        ``errors`` (M, N): mean over T and O of the squared difference; ``latents`` (M, N, K).
+    """
+    M, N, K = W_ih.shape[0], targets.shape[0], W_ih.shape[2]
+    n_steps = targets.shape[1]
+    weights = (W_ih.detach(), W_hh.detach(), b.detach(), W_out.detach(), b_out.detach())
+    invalid = ~torch.isfinite(targets).all(dim=-1).all(dim=-1)
+
+    def error(z: Tensor) -> Tensor:
+        mse = (generate(*weights, z, n_steps) - targets).square().mean(dim=(-2, -1))
+        return mse.masked_fill(invalid, torch.nan)
+
+    z = init.detach().expand(M, N, K).clone()
+    m, v = torch.zeros_like(z), torch.zeros_like(z)
+    error_history, latent_history = [], []
+    for _ in range(n_iter):
+        with torch.enable_grad():
+            z = project(z).requires_grad_(True)
+            loss = error(z)
+            # Each loss depends on its own latent alone, so the gradient of the sum holds them all.
+            (g,) = torch.autograd.grad(loss.sum(), z)
+        z = z.detach()
+        if return_history:
+            error_history.append(loss.detach())
+            latent_history.append(z)
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g.square()
+        z = z - lr * m / (v.sqrt() + eps)
+    with torch.no_grad():
+        latents = project(z)
+        errors = error(z if unprojected_error else latents)
+    if return_history:
+        error_history.append(errors)
+        latent_history.append(latents)
+        return InvertResult(
+            errors, latents, torch.stack(error_history), torch.stack(latent_history)
+        )
+    return InvertResult(errors, latents, errors.new_empty(0), errors.new_empty(0))
+
+
+def philox_4x32(key: np.ndarray, counter: np.ndarray) -> np.ndarray:
+    """Philox4x32-10 (Salmon et al., SC 2011): four random words for a key and a counter.
+
+    Parameters
+    ----------
+    key : uint32 array of shape (..., 2)
+    counter : uint32 array of shape (..., 4)
+
+    Returns
+    -------
+    uint32 array of shape (..., 4)
+    """
+    k = [key[..., j].astype(np.uint64) for j in range(2)]
+    x = [counter[..., j].astype(np.uint64) for j in range(4)]
+    low = np.uint64(0xFFFFFFFF)
+    for _ in range(10):
+        p0, p1 = np.uint64(0xD2511F53) * x[0], np.uint64(0xCD9E8D57) * x[2]
+        x = [
+            (p1 >> np.uint64(32)) ^ x[1] ^ k[0],
+            p1 & low,
+            (p0 >> np.uint64(32)) ^ x[3] ^ k[1],
+            p0 & low,
+        ]
+        k = [(k[0] + np.uint64(0x9E3779B9)) & low, (k[1] + np.uint64(0xBB67AE85)) & low]
+    return np.stack(np.broadcast_arrays(*x), axis=-1).astype(np.uint32)
+
+
+def _philox_words(seed: int, episode: int, stream: int, n_blocks: int) -> np.ndarray:
+    """Random words (n_blocks, 4) of one stream of one episode of one module."""
+    seed, episode = seed % 2**64, episode % 2**64
+    key = np.array([seed % 2**32, seed // 2**32], dtype=np.uint32)
+    counter = np.empty((n_blocks, 4), dtype=np.uint32)
+    counter[:, 0] = np.arange(n_blocks)
+    counter[:, 1] = stream
+    counter[:, 2], counter[:, 3] = episode % 2**32, episode // 2**32
+    return philox_4x32(key, counter)
+
+
+def philox_normal(seed: int, episode: int, stream: int, n: int) -> np.ndarray:
+    """The first ``n`` standard normal numbers (float64) of a stream, by Box and Muller's method."""
+    words = _philox_words(seed, episode, stream, -(-n // 4)).reshape(-1, 2)
+    u = (words >> 8).astype(np.float64)
+    radius = np.sqrt(-2 * np.log((u[:, 0] + 1) * 2.0**-24))
+    angle = 2 * np.pi * u[:, 1] * 2.0**-24
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1).ravel()[:n]
+
+
+def sample_episode(
+    seed: int, episode: int, types: np.ndarray, noise_in: float, noise_out: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a module is shown in one training episode.
+
+    A pure function of its arguments: a counter-based generator keeps a module's training
+    independent of every other module and of the order of the work.
+
+    Parameters
+    ----------
+    seed : int
+        The module's seed, 64 bits.
+    episode : int
+        Episode number, from 0.
+    types : array of shape (K, T, O)
+    noise_in, noise_out : float
+        Standard deviations of the noise on the input (then clipped to [0, 1]) and the target.
+
+    Returns
+    -------
+    x : float64 array of shape (K,)
+    target : float64 array of shape (T, O)
+    """
+    n_types = types.shape[0]
+    word = int(_philox_words(seed, episode, _STREAM_TYPE, 1)[0, 0])
+    index = (word * n_types) >> 32
+    x = np.zeros(n_types)
+    x[index] = 1.0
+    x = np.clip(x + noise_in * philox_normal(seed, episode, _STREAM_INPUT, n_types), 0, 1)
+    noise = philox_normal(seed, episode, _STREAM_TARGET, types[index].size)
+    return x, types[index] + noise_out * noise.reshape(types[index].shape)
+
+
+def train(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    type_sets: Tensor,
+    set_index: Tensor,
+    noise_in: Tensor,
+    noise_out: Tensor,
+    seeds: Tensor,
+    n_episodes: int,
+    lr: float = 0.01,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    n_curve: int = 100,
+    progress: Callable[[int], None] | None = None,
+) -> TrainResult:
+    """Train a fleet of M modules, each on its own types, with batch size 1.
+
+    An episode draws one of the K types; its one-hot code (plus noise, clipped to [0, 1]) is the
+    input, its sequence (plus noise) the target; one Adam step (with bias correction, as
+    ``torch.optim.Adam``) on the mean squared error over T and O. The last weights are kept.
+
+    Parameters
+    ----------
+    W_ih, W_hh, b, W_out, b_out : Tensor
+        Initial weights, as in :func:`generate`; left unchanged.
+    type_sets : Tensor of shape (S, K, T, O)
+    set_index : int64 Tensor of shape (M,)
+        Which type set a module learns.
+    noise_in, noise_out : Tensor of shape (M,)
+        Standard deviations, see :func:`sample_episode`.
+    seeds : int64 Tensor of shape (M,)
+    n_episodes : int
+    lr, beta1, beta2, eps : float
+        Adam's settings.
+    n_curve : int
+        Length of the loss curve; at most ``n_episodes`` points are returned.
+    progress : callable, optional
+        Called with the number of episodes done, after each one.
+
+    Returns
+    -------
+    TrainResult
+    """
+    dtype, device = W_ih.dtype, W_ih.device
+    weights = [w.detach().clone().requires_grad_(True) for w in (W_ih, W_hh, b, W_out, b_out)]
+    # torch trains two bias vectors with equal gradients: their sum moves twice as far.
+    step_scale = (1.0, 1.0, 2.0, 1.0, 1.0)
+    m = [torch.zeros_like(w) for w in weights]
+    v = [torch.zeros_like(w) for w in weights]
+    n_curve = min(n_curve, n_episodes)
+    curve = torch.zeros(W_ih.shape[0], n_curve, dtype=torch.float64)
+    counts = torch.zeros(n_curve, dtype=torch.float64)
+    sets = type_sets.detach().double().cpu().numpy()
+    per_module = list(
+        zip(set_index.tolist(), noise_in.tolist(), noise_out.tolist(), seeds.tolist(), strict=True)
+    )
+    for episode in range(n_episodes):
+        drawn = [
+            sample_episode(seed, episode, sets[s], n_in, n_out)
+            for s, n_in, n_out, seed in per_module
+        ]
+        x = torch.as_tensor(np.stack([d[0] for d in drawn]), dtype=dtype, device=device)
+        target = torch.as_tensor(np.stack([d[1] for d in drawn]), dtype=dtype, device=device)
+        with torch.enable_grad():
+            output = generate(*weights, x[:, None, :], target.shape[1])[:, 0]  # type: ignore[call-arg, arg-type]
+            loss = (output - target).square().mean(dim=(-2, -1))
+            gradients = torch.autograd.grad(loss.sum(), weights)
+        with torch.no_grad():
+            correction1, correction2 = 1 - beta1 ** (episode + 1), 1 - beta2 ** (episode + 1)
+            for j, g in enumerate(gradients):
+                m[j] = beta1 * m[j] + (1 - beta1) * g
+                v[j] = beta2 * v[j] + (1 - beta2) * g.square()
+                denominator = v[j].sqrt() / correction2**0.5 + eps
+                weights[j] -= step_scale[j] * lr / correction1 * m[j] / denominator
+        point = episode * n_curve // n_episodes
+        curve[:, point] += loss.detach().double().cpu()
+        counts[point] += 1
+        if progress is not None:
+            progress(episode + 1)
+    curve = (curve / counts).to(dtype=dtype, device=device)
+    trained = [w.detach() for w in weights]
+    return TrainResult(trained[0], trained[1], trained[2], trained[3], trained[4], curve)

@@ -1,0 +1,103 @@
+"""What several test files share: weights, fleets, instruction sets, tolerances."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from micfast import _backend
+
+ISAS = _backend.extension.available_isas() if _backend.extension is not None else []
+needs_kernel = pytest.mark.skipif(
+    _backend.extension is None, reason=f"no compiled extension: {_backend.load_error}"
+)
+
+# Largest difference allowed between kernel and reference, relative to the largest value compared.
+# Worst seen (2026-11, all instruction sets): outputs 4e-7 and 2e-14, gradients 2e-6 and 7e-14.
+OUTPUT_TOLERANCE = {torch.float32: 3e-6, torch.float64: 1e-12}
+GRADIENT_TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-11}
+
+
+def random_weights(
+    M: int,
+    H: int,
+    K: int,
+    O: int,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    scale: float = 2,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Weights of M modules, `scale` times as wide as torch would start them."""
+    generator = torch.Generator().manual_seed(seed)
+    bound = scale / H**0.5
+
+    def uniform(*shape: int) -> Tensor:
+        values = torch.rand(*shape, generator=generator, dtype=torch.float64)
+        return ((2 * values - 1) * bound).to(dtype)
+
+    return (
+        uniform(M, 4 * H, K),
+        uniform(M, 4 * H, H),
+        uniform(M, 4 * H),
+        uniform(M, O, H),
+        uniform(M, O),
+    )
+
+
+def random_fleet(
+    M: int, K: int, T: int, O: int, dtype: torch.dtype, n_sets: int = 2, noise: float = 0.1
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """type_sets, set_index, noise_in, noise_out, seeds of a fleet of M modules."""
+    generator = torch.Generator().manual_seed(1)
+    levels = noise * (torch.arange(M, dtype=torch.float64) % 3)
+    return (
+        torch.randn(n_sets, K, T, O, generator=generator, dtype=torch.float64).to(dtype),
+        torch.arange(M) % n_sets,
+        levels,
+        levels.flip(0),
+        1000003 * torch.arange(M) - 7,
+    )
+
+
+def relative_difference(a: Tensor, b: Tensor) -> float:
+    """Largest |a - b| relative to the largest |b|; fails on a difference in shape or NaN."""
+    assert a.shape == b.shape
+    if b.numel() == 0:
+        return 0.0
+    difference = (a.double() - b.double()).abs().max().item()
+    assert difference == difference, "NaN in the difference"
+    return difference / max(b.double().abs().max().item(), 1e-30)
+
+
+class TorchModule(nn.Module):
+    """What a user of PyTorch would write."""
+
+    def __init__(self, K: int, H: int, O: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(K, H)
+        self.FC = nn.Linear(H, O)
+
+    def forward(self, z: Tensor, n_steps: int) -> Tensor:
+        """Draw (N, T, O) from inputs (N, K)."""
+        x = torch.cat([z[None], z.new_zeros(n_steps - 1, *z.shape)])
+        return self.FC(self.lstm(x)[0]).transpose(0, 1)
+
+
+def torch_modules(
+    M: int, K: int, H: int, O: int, dtype: torch.dtype = torch.float64
+) -> list[TorchModule]:
+    """M modules with torch's own starting weights."""
+    torch.manual_seed(0)
+    return [TorchModule(K, H, O).to(dtype) for _ in range(M)]
+
+
+def stacked_weights(modules: list[TorchModule]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The modules' weights as micfast's operators take them."""
+    return (
+        torch.stack([m.lstm.weight_ih_l0.detach() for m in modules]),
+        torch.stack([m.lstm.weight_hh_l0.detach() for m in modules]),
+        torch.stack([(m.lstm.bias_ih_l0 + m.lstm.bias_hh_l0).detach() for m in modules]),
+        torch.stack([m.FC.weight.detach() for m in modules]),
+        torch.stack([m.FC.bias.detach() for m in modules]),
+    )

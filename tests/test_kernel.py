@@ -83,9 +83,9 @@ def trained_problem():
     """Modules trained for a while, targets between their types, and the reference's errors.
 
     The use that the kernel is made for. Also tells which pairs are *chaotic*: Adam divides by
-    the root of its own second moment, so a component at the edge of the simplex, or a gradient near zero,
-    can send the next steps either way at a change of one rounding. They are found in float64, by
-    rounding-sized changes of the problem.
+    the root of its own second moment, so a component at the edge of the simplex, or a gradient
+    near zero, can send the next steps either way at a change of one rounding. They are found in
+    float64, by rounding-sized changes of the problem.
     """
     M, N, T, H, K, O = 4, 40, 40, 10, 4, 2
     steps = torch.linspace(0, 6, T)

@@ -1,0 +1,1070 @@
+"""The scikit-learn classifier: one generator per class, a sequence belongs to the best drawer.
+
+Owns validation, seeds, retries and persistence; types, training and inversion are done elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import numbers
+import os
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import (
+    Tags,
+    check_array,
+    check_consistent_length,
+    check_random_state,
+    column_or_1d,
+)
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from micfast import inversion, ops
+from micfast.bank import BankFileError, GeneratorBank, Label, as_label, read_bank, write_bank
+from micfast.data.preprocess import Standardizer
+from micfast.inversion import Inversion, progress_reporter
+from micfast.types import TypeSelection, _n_threads, _parallel_map, select_types_per_class
+
+__all__ = ["ModularInverseClassifier"]
+
+_NAME = "ModularInverseClassifier"
+_FILE_VERSION = 1
+# Below this variance (standardised units) types count as constant: with the default learned_tol a
+# module that draws them must then reach a mean squared error of 1e-4.
+_LEAST_VARIANCE = 1e-3
+_TEMPERATURE_SAMPLES = 256
+_CLASS_DTYPES = {
+    "bool",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    *(f"float{bits}" for bits in (16, 32, 64)),
+}
+
+
+class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
+    """Classifier of sequences by inversion of one small generative LSTM per class.
+
+    Each class's module learns to draw the class's few types. A new sequence is given to every
+    module, which looks for the input that draws it best; the module with the lowest error names
+    the class. Classes can be added, removed and trained anew without touching the others.
+
+    Parameters
+    ----------
+    n_types : int, default=4
+        Types per class: the sequences a module learns.
+    type_selection : {"kmeans", "dtw-kmeans", "random", "first"}, default="kmeans"
+        How a class's types are found, see :func:`micfast.types.select_types`.
+    type_representative : {"centroid", "medoid"}, default="centroid"
+        What stands for a cluster.
+    hidden_size : int, default=10
+        Hidden units of each module's LSTM.
+    noise_in : float, default=0.1
+        Standard deviation of the training noise on the modules' inputs, which lie in [0, 1].
+    noise_out : float, default=0.0
+        Standard deviation of the training noise on the types, in standardised units.
+    n_episodes : int, default=20000
+        Training episodes of each module; one type per episode.
+    learning_rate : float, default=0.01
+        Adam's step size in training.
+    n_iter : int, default=50
+        Iterations of the inversion; 0 measures the error at the even mixture of types.
+    inversion_learning_rate : float, default=0.05
+        Step size of the inversion.
+    standardize : {"global", "channel"} or None, default="global"
+        Shift and scale X to mean 0 and standard deviation 1 over all training values, or over
+        those of each channel.
+    max_retries : int, default=3
+        How often modules that did not learn their types are trained again from other weights.
+    learned_tol : float, default=0.1
+        A module has learned its types when its noise-free mean squared error is at most this
+        fraction of the types' variance.
+    backend : {"auto", "cpu", "cuda", "torch"}, default="auto"
+        Which implementation does the work; "cuda" needs a GPU.
+    random_state : int, RandomState or None, default=None
+        An int makes the results repeatable.
+    n_jobs : int or None, default=None
+        Threads; -1 is one per core, None torch's number (one for the choice of types). Without
+        influence on the results.
+    verbose : int, default=0
+        1 shows progress bars.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    bank_ : GeneratorBank
+        The modules in the order of ``classes_``; float32, on the CPU.
+    types_ : ndarray of shape (n_classes, n_types, n_timesteps, n_channels), float64
+        The types in the units of X.
+    type_info_ : list of TypeSelection
+        How each class's types came about.
+    training_report_ : list of dict
+        Per class: ``label``; ``n_samples``; ``n_types_found`` (different types); ``attempts``;
+        ``seeds``, one per attempt; ``mse``, the noise-free mean squared error with which the module
+        draws its types (standardised units); ``relative_mse``, that over the types' variance;
+        ``learned``; ``seconds``, the time of the training runs it took part in; ``loss_curve``, the
+        mean training loss of consecutive stretches of episodes.
+    standardizer_ : micfast.data.Standardizer or None
+        None if ``standardize`` is None.
+    temperature_ : float
+        Divides the errors in :meth:`predict_proba`.
+    n_timesteps_in_, n_channels_in_ : int
+        T and C of the training sequences.
+    n_features_in_ : int
+        ``n_timesteps_in_ * n_channels_in_``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Only if X was a data frame with str column names.
+
+    Notes
+    -----
+    X has shape (n_samples, n_timesteps, n_channels), or (n_samples, n_timesteps) for one channel.
+    Sequences of another length than in training are accepted in three dimensions, since a module
+    can draw any length; in two they are an error, as everywhere in scikit-learn. Errors are mean
+    squared differences in standardised units; types and reconstructions are in the units of X.
+
+    A module depends on ``random_state``, its label and its class's samples in their order, and on
+    the standardisation; not on the other classes, their number or ``n_jobs``. So with
+    ``standardize=None`` (or data standardised before), fitting a, b and c is the same as fitting a
+    and b and adding c, but for ``temperature_``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> t = np.linspace(0, 1, 12)
+    >>> X = np.concatenate([np.outer(rng.uniform(0.5, 1.5, 8), t), np.ones((8, 12))])
+    >>> y = ["rise"] * 8 + ["flat"] * 8
+    >>> clf = ModularInverseClassifier(n_types=2, n_episodes=200, n_iter=10, random_state=0)
+    >>> clf.fit(X, y).score(X, y)
+    1.0
+    """
+
+    def __init__(
+        self,
+        n_types: int = 4,
+        *,
+        type_selection: Literal["kmeans", "dtw-kmeans", "random", "first"] = "kmeans",
+        type_representative: Literal["centroid", "medoid"] = "centroid",
+        hidden_size: int = 10,
+        noise_in: float = 0.1,
+        noise_out: float = 0.0,
+        n_episodes: int = 20000,
+        learning_rate: float = 0.01,
+        n_iter: int = 50,
+        inversion_learning_rate: float = 0.05,
+        standardize: Literal["global", "channel"] | None = "global",
+        max_retries: int = 3,
+        learned_tol: float = 0.1,
+        backend: str = "auto",
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_types = n_types
+        self.type_selection = type_selection
+        self.type_representative = type_representative
+        self.hidden_size = hidden_size
+        self.noise_in = noise_in
+        self.noise_out = noise_out
+        self.n_episodes = n_episodes
+        self.learning_rate = learning_rate
+        self.n_iter = n_iter
+        self.inversion_learning_rate = inversion_learning_rate
+        self.standardize = standardize
+        self.max_retries = max_retries
+        self.learned_tol = learned_tol
+        self.backend = backend
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    # Set by fit.
+    n_channels_in_: int
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    # -- fitting -------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any) -> ModularInverseClassifier:
+        """Select each class's types and train one module per class, all in one run.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_timesteps[, n_channels])
+            Training sequences, finite.
+        y : array-like of shape (n_samples,)
+            Their labels: str, int, bool, or float with integral values; two classes at least.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If X, y or a parameter isn't as described.
+
+        Warns
+        -----
+        UserWarning
+            If a class has fewer samples than ``n_types``.
+        ConvergenceWarning
+            If a module has not learned its types after all retries.
+        """
+        self._check_params()
+        X = self._check_sequences(X, reset=True)
+        y = _check_y(y, X)
+        classes, codes = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(
+                f"{_NAME}.fit: y must hold at least two classes, got 1 class: {classes[0]!r}"
+            )
+        labels = [as_label(label) for label in classes]
+        # Sorted by class, so that not even a sum's rounding depends on how classes interleave.
+        order = np.argsort(codes, kind="stable")
+        X, codes = X[order], codes[order]
+
+        self._entropy = check_random_state(self.random_state).randint(
+            2**32, size=4, dtype=np.uint32
+        )
+        self.standardizer_ = (
+            None if self.standardize is None else Standardizer(self.standardize).fit(X)
+        )
+        Z = self._standardized(X)
+        parts = [Z[codes == c] for c in range(len(classes))]
+        types, self.type_info_ = self._select_types(labels, parts)
+        self.bank_, self.training_report_ = self._train(labels, types, list(map(len, parts)))
+        self._warn_unlearned(self.training_report_, stacklevel=3)
+        self.types_ = self._unstandardized(types)
+        self.classes_ = classes
+        self.temperature_ = self._fit_temperature(labels, parts)
+        return self
+
+    def add_class(self, X: Any, label: Label) -> ModularInverseClassifier:
+        """Train a module for a new class; the other modules stay as they are.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_timesteps[, n_channels])
+            Sequences of the class, as long as those of :meth:`fit`.
+        label : str, int, float or bool
+            Of the type of the other labels.
+
+        Returns
+        -------
+        self
+            ``standardizer_`` and ``temperature_`` are those of :meth:`fit`.
+
+        Raises
+        ------
+        TypeError
+            If the label is of another type than the others.
+        ValueError
+            If the label exists, or X isn't as described.
+
+        Warns
+        -----
+        UserWarning, ConvergenceWarning
+            As :meth:`fit`.
+        """
+        check_is_fitted(self)
+        label = self._check_label("add_class", label, exists=False)
+        bank, types, info, report = self._fit_one("add_class", X, label)
+        classes = _append_label(self.classes_, label)
+        order = np.argsort(classes)
+        self.bank_ = self.bank_.with_module(label, bank).select(indices=order)
+        self.types_ = np.concatenate([self.types_, types])[order]
+        self.type_info_ = [[*self.type_info_, info][i] for i in order]
+        self.training_report_ = [[*self.training_report_, report][i] for i in order]
+        self.classes_ = classes[order]
+        return self
+
+    def refit_class(self, X: Any, label: Label) -> ModularInverseClassifier:
+        """Train a class's module anew from other samples; the other modules stay as they are.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_timesteps[, n_channels])
+            All samples of the class, as long as those of :meth:`fit`.
+        label : str, int, float or bool
+            A label of ``classes_``.
+
+        Returns
+        -------
+        self
+            ``standardizer_`` and ``temperature_`` are those of :meth:`fit`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such label, or X isn't as described.
+
+        Warns
+        -----
+        UserWarning, ConvergenceWarning
+            As :meth:`fit`.
+        """
+        check_is_fitted(self)
+        label = self._check_label("refit_class", label, exists=True)
+        bank, types, info, report = self._fit_one("refit_class", X, label)
+        position = self.bank_.index(label)
+        self.bank_ = self.bank_.replace(label, bank)
+        self.types_ = self.types_.copy()
+        self.types_[position] = types[0]
+        for attribute, new in (("type_info_", info), ("training_report_", report)):
+            entries = list(getattr(self, attribute))
+            entries[position] = new
+            setattr(self, attribute, entries)
+        return self
+
+    def remove_class(self, label: Label) -> ModularInverseClassifier:
+        """Forget a class; the other modules stay as they are.
+
+        Parameters
+        ----------
+        label : str, int, float or bool
+            A label of ``classes_``.
+
+        Returns
+        -------
+        self
+            ``standardizer_`` and ``temperature_`` are those of :meth:`fit`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such label, or only two classes are left.
+        """
+        check_is_fitted(self)
+        label = self._check_label("remove_class", label, exists=True)
+        if len(self.classes_) == 2:
+            raise ValueError(f"{_NAME}.remove_class: two classes must remain at least")
+        position = self.bank_.index(label)
+        kept = [i for i in range(len(self.classes_)) if i != position]
+        self.bank_ = self.bank_.without(label)
+        self.types_, self.classes_ = self.types_[kept], self.classes_[kept]
+        self.type_info_ = [self.type_info_[i] for i in kept]
+        self.training_report_ = [self.training_report_[i] for i in kept]
+        return self
+
+    # -- use -----------------------------------------------------------------------------------
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Label of the module that draws each sequence with the lowest error.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_timesteps[, n_channels])
+            Finite sequences; in three dimensions of any length.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+
+        Raises
+        ------
+        ValueError
+            If X has another number of channels than in training (in two dimensions: of features),
+            or holds NaN or infinity; :meth:`reconstruction_errors` allows those.
+        """
+        best = self._comparable_errors(X).argmin(axis=1)
+        return self.classes_[best]
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Negative errors of the modules.
+
+        Parameters
+        ----------
+        X
+            As in :meth:`predict`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+            Standardised units, squared. For two classes: the error of the first minus that of the
+            second, which is positive where the second is predicted.
+        """
+        errors = self._comparable_errors(X)
+        return errors[:, 0] - errors[:, 1] if errors.shape[1] == 2 else -errors
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of the classes: softmax of ``-errors / temperature_``.
+
+        Parameters
+        ----------
+        X
+            As in :meth:`predict`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+
+        Notes
+        -----
+        ``temperature_`` is the one of the lowest log loss on at most 256 training samples. Where
+        the training samples are themselves the types (few samples per class), they are drawn
+        better than new ones will be, and the probabilities are too sure.
+        """
+        errors = self._comparable_errors(X)
+        return softmax(-errors / self.temperature_, axis=1)
+
+    def reconstruction_errors(self, X: Any, n_iter: int | None = None) -> np.ndarray:
+        """Mean squared error, in standardised units, with which each module draws each sequence.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_timesteps[, n_channels])
+            As in :meth:`predict`, but NaN and infinity are allowed: such a sequence has error NaN.
+        n_iter : int, optional
+            Iterations; default the estimator's.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float32
+        """
+        settings = {} if n_iter is None else {"n_iter": n_iter}
+        return self.invert(X, **settings).errors
+
+    def invert(self, X: Any, **settings: Any) -> Inversion:
+        """Invert all modules for each sequence.
+
+        Parameters
+        ----------
+        X
+            As in :meth:`reconstruction_errors`.
+        **settings
+            Arguments of :func:`micfast.invert` instead of the estimator's.
+
+        Returns
+        -------
+        Inversion
+            NumPy arrays; errors and reconstructions in standardised units.
+        """
+        check_is_fitted(self)
+        return self._invert(self._check_sequences(X, allow_nonfinite=True), **settings)
+
+    def reconstruct(self, X: Any, label: Label | None = None) -> np.ndarray:
+        """What a module makes of each sequence.
+
+        Parameters
+        ----------
+        X
+            As in :meth:`predict`.
+        label : str, int, float or bool, optional
+            Whose module; default each sequence's best.
+
+        Returns
+        -------
+        ndarray of the shape of X, float64
+            In the units of X.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such label, or X isn't as for :meth:`predict`.
+        """
+        check_is_fitted(self)
+        which: Any = "best"
+        if label is not None:
+            which = self.bank_.index(self._check_label("reconstruct", label, exists=True))
+        result = self._invert(self._check_sequences(X))
+        drawn = result.reconstructions(which, backend=self.backend, n_threads=self._n_threads())
+        drawn = self._unstandardized(drawn)
+        return drawn if _n_dims(X) == 3 else drawn[..., 0]
+
+    # -- files ---------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator as one safetensors file, without pickle.
+
+        :meth:`GeneratorBank.load` reads its modules, too. The file appears whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            An existing file is replaced.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator isn't fitted.
+        OSError
+            If it can't be written.
+
+        Notes
+        -----
+        A ``random_state`` that is a ``RandomState`` is stored as None. What later
+        :meth:`add_class` calls draw stays the same in both cases.
+        """
+        check_is_fitted(self)
+        params = self.get_params()
+        if isinstance(self.random_state, np.random.RandomState):
+            params["random_state"] = None
+        kind = self.classes_.dtype.kind
+        document = {
+            "kind": _NAME,
+            "version": _FILE_VERSION,
+            "params": params,
+            "class_dtype": {"U": "str", "O": "object"}.get(kind, self.classes_.dtype.name),
+            "n_timesteps_in": self.n_timesteps_in_,
+            "feature_names_in": getattr(self, "feature_names_in_", np.array([])).tolist(),
+            "temperature": self.temperature_,
+            "entropy": self._entropy.tolist(),
+            "type_info": [_info_to_json(info) for info in self.type_info_],
+            "training_report": [_report_to_json(report) for report in self.training_report_],
+        }
+        tensors = {"types": torch.from_numpy(self.types_)}
+        if self.standardizer_ is not None:
+            document["standardizer_axis"] = self.standardizer_.axis
+            tensors["standardizer_mean"] = torch.from_numpy(self.standardizer_.mean_)
+            tensors["standardizer_scale"] = torch.from_numpy(self.standardizer_.scale_)
+        write_bank(path, self.bank_, tensors, document)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ModularInverseClassifier:
+        """Read an estimator that :meth:`save` wrote; it predicts as the saved one did.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        ModularInverseClassifier
+
+        Raises
+        ------
+        OSError
+            If the file can't be read.
+        micfast.bank.BankFileError
+            If it is damaged, of another format, too new, a bank without an estimator, or its parts
+            contradict each other.
+        """
+        bank, tensors, document = read_bank(path)
+        if not isinstance(document, dict) or document.get("kind") != _NAME:
+            raise BankFileError(
+                path, "holds a bank but no estimator: read it with GeneratorBank.load"
+            )
+        version = document.get("version")
+        if type(version) is not int or version < 1:
+            raise BankFileError(
+                path, f"the estimator's version must be at least 1, got {version!r}"
+            )
+        if version > _FILE_VERSION:
+            raise BankFileError(
+                path,
+                f"written by a newer micfast (estimator version {version}, this one reads up to "
+                f"{_FILE_VERSION}): update micfast",
+            )
+        try:
+            return cls._from_parts(bank, tensors, document)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise BankFileError(path, f"the estimator's part is inconsistent ({reason})") from error
+
+    @classmethod
+    def _from_parts(
+        cls, bank: GeneratorBank, tensors: dict[str, torch.Tensor], document: dict[str, Any]
+    ) -> ModularInverseClassifier:
+        """Build an estimator from a file's parts; any error means a damaged file."""
+        estimator = cls(**document["params"])
+        estimator._check_params()
+        M, T = bank.n_modules, document["n_timesteps_in"]
+        arrays = {name: tensor.double().numpy() for name, tensor in tensors.items()}
+        expected: dict[str, tuple[int, ...]] = {"types": (M, bank.input_size, T, bank.output_size)}
+        axis = document.get("standardizer_axis")
+        if axis is not None:
+            n_scales = (bank.output_size,) if axis == "channel" else (1,)
+            expected |= {"standardizer_mean": n_scales, "standardizer_scale": n_scales}
+        shapes = {name: array.shape for name, array in arrays.items()}
+        if shapes != expected or type(T) is not int or bank.dtype != torch.float32:
+            raise ValueError(f"its float32 tensors must have shapes {expected}, got {shapes}")
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError("its tensors must be finite")
+        if axis is None:
+            estimator.standardizer_ = None
+        else:
+            mean, scale = arrays["standardizer_mean"], arrays["standardizer_scale"]
+            if not (scale > 0).all():
+                raise ValueError("the standardizer's scale must be positive")
+            estimator.standardizer_ = Standardizer(axis, mean, scale)
+        estimator.types_ = arrays["types"]
+        estimator.classes_ = _labels_from_json(bank.classes, document["class_dtype"])
+        estimator.bank_ = bank
+        estimator.temperature_ = float(document["temperature"])
+        if not (math.isfinite(estimator.temperature_) and estimator.temperature_ > 0):
+            raise ValueError("temperature must be finite and above 0")
+        estimator._entropy = np.array(document["entropy"], dtype=np.uint32)
+        if estimator._entropy.shape != (4,):
+            raise ValueError("entropy must be 4 numbers")
+        estimator.type_info_ = [_info_from_json(info) for info in document["type_info"]]
+        estimator.training_report_ = [
+            _report_from_json(report, label)
+            for report, label in zip(document["training_report"], bank.classes, strict=True)
+        ]
+        if len(estimator.type_info_) != M:
+            raise ValueError(f"type_info must have {M} entries")
+        estimator.n_timesteps_in_, estimator.n_channels_in_ = T, bank.output_size
+        estimator.n_features_in_ = T * bank.output_size
+        names = document["feature_names_in"]
+        if names:
+            estimator.feature_names_in_ = np.array(names, dtype=object)
+            if len(names) != estimator.n_features_in_ or set(map(type, names)) != {str}:
+                raise ValueError("feature_names_in must be one str per feature")
+        return estimator
+
+    # -- steps of fitting ----------------------------------------------------------------------
+
+    def _fit_one(
+        self, method: str, X: Any, label: Label
+    ) -> tuple[GeneratorBank, np.ndarray, TypeSelection, dict[str, Any]]:
+        """Types (1, K, T, C) in units of X and module of one class."""
+        self._check_params()
+        for name, expected in (
+            ("n_types", self.bank_.input_size),
+            ("hidden_size", self.bank_.hidden_size),
+        ):
+            if getattr(self, name) != expected:
+                raise ValueError(
+                    f"{_NAME}.{method}: {name} must be {expected} as in fit, "
+                    f"got {getattr(self, name)}; call fit to change it"
+                )
+        Z = self._standardized(self._check_sequences(X))
+        if Z.shape[1] != self.n_timesteps_in_:
+            raise ValueError(
+                f"{_NAME}.{method}: X must have n_timesteps = {self.n_timesteps_in_} as in fit, "
+                f"got {Z.shape[1]}"
+            )
+        types, infos = self._select_types([label], [Z])
+        bank, reports = self._train([label], types, [len(Z)])
+        self._warn_unlearned(reports, stacklevel=4)
+        return bank, self._unstandardized(types), infos[0], reports[0]
+
+    def _select_types(
+        self, labels: Sequence[Label], parts: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, list[TypeSelection]]:
+        """Types (M, K, T, C) of each class, standardised, in float32."""
+
+        def select(part: tuple[Label, np.ndarray]) -> tuple[np.ndarray, TypeSelection]:
+            label, Z = part
+            # One class at a time: its seed, and so its cache entry, must not depend on the others.
+            types, _, infos = select_types_per_class(
+                Z,
+                [label] * len(Z),
+                self.n_types,
+                selection=self.type_selection,
+                representative=self.type_representative,
+                random_state=self._seed_sequence(label, "types"),
+                n_jobs=1,
+            )
+            return types[0], infos[0]
+
+        all_types, infos = [], []
+        found = _parallel_map(select, zip(labels, parts, strict=True), _n_threads(self.n_jobs))
+        with self._progress("types", len(labels), "class") as report:
+            for types, info in found:
+                all_types.append(types)
+                infos.append(info)
+                if report is not None:
+                    report(len(infos) / len(labels))
+        return np.stack(all_types), infos
+
+    def _train(
+        self, labels: Sequence[Label], types: np.ndarray, n_samples: Sequence[int]
+    ) -> tuple[GeneratorBank, list[dict[str, Any]]]:
+        """Train a fleet; retry those that didn't learn, keep each module's best attempt."""
+        device = self._device()
+        type_sets = torch.from_numpy(types).to(device)
+        variance = types.var(axis=(1, 2), dtype=np.float64).mean(axis=-1)
+        reports: list[dict[str, Any]] = [
+            {
+                "label": label,
+                "n_samples": n,
+                "n_types_found": len(np.unique(sets.reshape(len(sets), -1), axis=0)),
+                "attempts": 0,
+                "seeds": [],
+                "mse": math.nan,
+                "relative_mse": math.nan,
+                "learned": False,
+                "seconds": 0.0,
+                "loss_curve": np.empty(0, dtype=np.float32),
+            }
+            for label, n, sets in zip(labels, n_samples, types, strict=True)
+        ]
+        best: list[GeneratorBank | None] = [None] * len(labels)
+        pending = list(range(len(labels)))
+        for attempt in range(self.max_retries + 1):
+            seeds = [self._seed(labels[i], f"training {attempt}") for i in pending]
+            begin = time.perf_counter()
+            bank, mse, curves = self._train_once(type_sets[pending], seeds, attempt)
+            seconds = time.perf_counter() - begin
+            for j, i in enumerate(pending):
+                report = reports[i]
+                report["attempts"] += 1
+                report["seeds"].append(seeds[j])
+                report["seconds"] += seconds
+                # NaN (it diverged) counts as the highest error.
+                if best[i] is None or np.nan_to_num(mse[j], nan=math.inf) < np.nan_to_num(
+                    report["mse"], nan=math.inf
+                ):
+                    best[i] = bank.select(indices=j)
+                    relative_mse = float(mse[j] / max(variance[i], _LEAST_VARIANCE))
+                    report["mse"], report["relative_mse"] = float(mse[j]), relative_mse
+                    report["learned"] = relative_mse <= self.learned_tol
+                    report["loss_curve"] = curves[j]
+            pending = [i for i in pending if not reports[i]["learned"]]
+            if not pending:
+                break
+        modules = [bank.with_classes([label]) for bank, label in zip(best, labels, strict=True)]  # type: ignore[union-attr]
+        return GeneratorBank.concat(modules), reports
+
+    def _train_once(
+        self, type_sets: torch.Tensor, seeds: Sequence[int], attempt: int
+    ) -> tuple[GeneratorBank, np.ndarray, np.ndarray]:
+        """One run of a fleet: modules, noise-free mean squared errors, loss curves."""
+        M, K, T, C = type_sets.shape
+        start = GeneratorBank.random(
+            M, hidden_size=self.hidden_size, input_size=K, output_size=C, seeds=seeds
+        ).to(device=type_sets.device)
+        numbers64: Any = {"dtype": torch.float64, "device": type_sets.device}
+        description = "training" if attempt == 0 else f"training again ({attempt})"
+        with self._progress(description, M * self.n_episodes, "episode") as report:
+            result = ops.train(
+                *start.weights,
+                type_sets,
+                torch.arange(M, device=type_sets.device),
+                torch.full((M,), self.noise_in, **numbers64),
+                torch.full((M,), self.noise_out, **numbers64),
+                torch.tensor(seeds, device=type_sets.device),
+                self.n_episodes,
+                lr=float(self.learning_rate),
+                backend=self.backend,
+                n_threads=self._n_threads(),
+                progress=report,
+            )
+            if report is not None:
+                report(1.0)
+        bank = GeneratorBank(*result[:5])
+        drawn = bank.generate(torch.eye(K), T, backend=self.backend, n_threads=self._n_threads())
+        mse = (drawn - type_sets).double().square().mean(dim=(1, 2, 3))
+        return bank.to(device="cpu"), mse.cpu().numpy(), result.loss_curve.cpu().numpy()
+
+    def _warn_unlearned(self, reports: Sequence[dict[str, Any]], stacklevel: int) -> None:
+        failed = [
+            f"{report['label']!r} (relative error {report['relative_mse']:.2g})"
+            for report in reports
+            if not report["learned"]
+        ]
+        if failed:
+            warnings.warn(
+                f"{_NAME}: the modules of these classes have not learned their types to within "
+                f"learned_tol={self.learned_tol} after {self.max_retries + 1} attempts: "
+                f"{', '.join(failed)}; more n_episodes, a larger hidden_size or less noise may "
+                "help",
+                ConvergenceWarning,
+                stacklevel=stacklevel,
+            )
+
+    def _fit_temperature(self, labels: Sequence[Label], parts: Sequence[np.ndarray]) -> float:
+        """Temperature of the lowest log loss on at most 256 training samples of all classes."""
+        n_samples = sum(map(len, parts))
+        chosen, codes = [], []
+        for c, (label, Z) in enumerate(zip(labels, parts, strict=True)):
+            if n_samples > _TEMPERATURE_SAMPLES:
+                quota = max(1, _TEMPERATURE_SAMPLES // len(labels))
+                rng = np.random.default_rng(self._seed_sequence(label, "temperature"))
+                Z = Z[rng.permutation(len(Z))[:quota]]
+            chosen.append(Z)
+            codes += [c] * len(Z)
+        Z = np.concatenate(chosen)[:_TEMPERATURE_SAMPLES]
+        errors = _comparable(self._invert(Z, standardized=True).errors)
+        return _best_temperature(errors, np.array(codes[:_TEMPERATURE_SAMPLES]))
+
+    def _seed_sequence(self, label: Label, purpose: str) -> np.random.SeedSequence:
+        """Seed of one purpose of one class: a function of random_state, label and purpose alone."""
+        text = f"{purpose}|{type(label).__name__}|{label!r}"
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        words = np.frombuffer(digest, dtype="<u4")
+        return np.random.SeedSequence([int(word) for word in (*self._entropy, *words)])
+
+    def _seed(self, label: Label, purpose: str) -> int:
+        """63-bit seed for a kernel."""
+        return int(self._seed_sequence(label, purpose).generate_state(1, np.uint64)[0] >> 1)
+
+    # -- steps of use --------------------------------------------------------------------------
+
+    def _comparable_errors(self, X: Any) -> np.ndarray:
+        """Errors of finite sequences, without NaN: what all three kinds of prediction rest on."""
+        check_is_fitted(self)
+        return _comparable(self._invert(self._check_sequences(X)).errors)
+
+    def _invert(self, X: np.ndarray, *, standardized: bool = False, **settings: Any) -> Inversion:
+        defaults: dict[str, Any] = {
+            "n_iter": self.n_iter,
+            "lr": self.inversion_learning_rate,
+            "backend": self.backend,
+            "n_threads": self._n_threads(),
+            "progress": bool(self.verbose),
+        }
+        Z = X if standardized else self._standardized(X)
+        return inversion.invert(self.bank_.to(device=self._device()), Z, **(defaults | settings))
+
+    def _standardized(self, X: np.ndarray) -> np.ndarray:
+        """X in standardised units, float32."""
+        Z = X if self.standardizer_ is None else self.standardizer_.transform(X)
+        with np.errstate(over="ignore"):
+            Z32 = Z.astype(np.float32)
+        if np.isinf(Z32).any() and not np.isinf(X).any():
+            raise ValueError(f"{_NAME}: X must not exceed float32 once standardised")
+        return Z32
+
+    def _unstandardized(self, Z: np.ndarray) -> np.ndarray:
+        """Undo the standardisation, in float64; of sequences or of sets of them."""
+        Z = Z.astype(np.float64)
+        if self.standardizer_ is None:
+            return Z
+        shape = Z.shape
+        return self.standardizer_.inverse_transform(Z.reshape(-1, *shape[-2:])).reshape(shape)
+
+    def _device(self) -> str:
+        return "cuda" if self.backend == "cuda" else "cpu"
+
+    def _n_threads(self) -> int | None:
+        return None if self.n_jobs is None else _n_threads(self.n_jobs)
+
+    def _progress(self, description: str, total: int, unit: str) -> Any:
+        return progress_reporter(bool(self.verbose), description, total=total, unit=unit)
+
+    # -- checks --------------------------------------------------------------------------------
+
+    def _check_params(self) -> None:
+        """Check the parameters that no function below checks under its own name."""
+        whole = {"n_types": 1, "hidden_size": 1, "n_episodes": 1, "n_iter": 0, "max_retries": 0}
+        for name, lowest in whole.items():
+            value = getattr(self, name)
+            if not _is_number(value, numbers.Integral) or value < lowest:
+                raise ValueError(
+                    f"{_NAME}: {name} must be an integer of at least {lowest}, got {value!r}"
+                )
+        for name in ("noise_in", "noise_out"):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value < math.inf:
+                raise ValueError(f"{_NAME}: {name} must be finite and at least 0, got {value!r}")
+        for name in ("learning_rate", "inversion_learning_rate", "learned_tol"):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 < value < math.inf:
+                raise ValueError(f"{_NAME}: {name} must be finite and above 0, got {value!r}")
+        if self.standardize not in ("global", "channel", None):
+            raise ValueError(
+                f"{_NAME}: standardize must be 'global', 'channel' or None, "
+                f"got {self.standardize!r}"
+            )
+        ops.resolve_backend(self.backend, torch.device(self._device()))
+
+    def _check_sequences(
+        self, X: Any, *, reset: bool = False, allow_nonfinite: bool = False
+    ) -> np.ndarray:
+        """X as a float array (n, T, C); with ``reset`` its sizes become the fitted ones."""
+        if isinstance(X, torch.Tensor):
+            X = X.detach().cpu().numpy()
+        rules = {
+            "dtype": [np.float64, np.float32],
+            "ensure_all_finite": not allow_nonfinite,
+        }
+        n_dims = _n_dims(X)
+        if n_dims > 3:
+            raise ValueError(
+                f"{_NAME}: X must have shape [n_samples, n_timesteps] or [n_samples, n_timesteps, "
+                f"n_channels], got {n_dims} dimensions"
+            )
+        if n_dims == 3:
+            X = check_array(X, allow_nd=True, input_name="X", estimator=self, **rules)
+            if 0 in X.shape:
+                raise ValueError(f"{_NAME}: X must not be empty, got shape {list(X.shape)}")
+            if reset and hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+        else:
+            if not reset and n_dims == 2 and self.n_channels_in_ != 1:
+                raise ValueError(
+                    f"{_NAME}: X must have shape [n_samples, n_timesteps, {self.n_channels_in_}] "
+                    "as in fit, got 2 dimensions"
+                )
+            X = validate_data(self, X, reset=reset, **rules)[..., None]
+        if reset:
+            _, self.n_timesteps_in_, self.n_channels_in_ = X.shape
+            self.n_features_in_ = self.n_timesteps_in_ * self.n_channels_in_
+        elif X.shape[2] != self.n_channels_in_:
+            raise ValueError(
+                f"{_NAME}: X must have n_channels = {self.n_channels_in_} as in fit, "
+                f"got {X.shape[2]}"
+            )
+        return X
+
+    def _check_label(self, method: str, label: Any, *, exists: bool) -> Label:
+        """The label with the Python type of the other labels, known or new as required."""
+        label = as_label(label)
+        kinds = {type(known) for known in self.bank_.classes}
+        if kinds == {float} and type(label) is int:
+            label = float(label)
+        if type(label) not in kinds:
+            names = " or ".join(sorted(kind.__name__ for kind in kinds))
+            raise TypeError(
+                f"{_NAME}.{method}: label must be of type {names} as the other labels are, "
+                f"got {type(label).__name__} {label!r}"
+            )
+        if (label in self.bank_.classes) != exists:
+            rule = "be one of the classes" if exists else "not be one of the classes"
+            raise ValueError(
+                f"{_NAME}.{method}: label must {rule} {list(self.bank_.classes)}, got {label!r}"
+            )
+        return label
+
+
+def _n_dims(X: Any) -> int:
+    """Number of dimensions of an array, data frame, sparse matrix or nested list."""
+    if hasattr(X, "ndim"):
+        return X.ndim
+    try:
+        return np.asarray(X).ndim
+    except ValueError as error:
+        raise ValueError(
+            f"{_NAME}: X must hold sequences of one length, got a ragged list ({error})"
+        ) from error
+
+
+# -- labels --------------------------------------------------------------------------------------
+
+
+def _check_y(y: Any, X: np.ndarray) -> np.ndarray:
+    """Labels as a 1-D array, one per sample."""
+    if y is None:
+        raise ValueError(f"{_NAME}.fit requires y to be passed, but the target y is None")
+    if isinstance(y, torch.Tensor):
+        y = y.detach().cpu().numpy()
+    y = column_or_1d(y, warn=True)
+    check_consistent_length(X, y)
+    check_classification_targets(y)
+    return y
+
+
+def _append_label(classes: np.ndarray, label: Label) -> np.ndarray:
+    """One label more, in a dtype that holds it uncut."""
+    if classes.dtype.kind == "O":
+        return np.array([*classes, label], dtype=object)
+    new = np.concatenate([classes, np.array([label])])
+    # NumPy would fall back on object, or on float64 for uint64 beside a negative integer.
+    kinds = {classes.dtype.kind, new.dtype.kind}
+    if len(kinds) > 1 and kinds != {"i", "u"}:
+        raise ValueError(f"{_NAME}: label {label!r} doesn't fit the other labels' {classes.dtype}")
+    return new
+
+
+def _labels_from_json(labels: Sequence[Label], dtype: str) -> np.ndarray:
+    """classes_ of a file; the width of str comes from the labels, not from the file's word."""
+    if dtype == "object":
+        classes = np.array(labels, dtype=object)
+    elif dtype == "str":
+        classes = np.array(labels)
+    elif dtype in _CLASS_DTYPES:
+        classes = np.array(labels).astype(dtype)
+    else:
+        raise ValueError(f"class_dtype must be a NumPy type of labels, got {dtype!r}")
+    if classes.tolist() != list(labels) or np.unique(classes).tolist() != list(labels):
+        raise ValueError(f"the classes must be sorted and of dtype {dtype}")
+    return classes
+
+
+# -- errors and temperature ----------------------------------------------------------------------
+
+
+def _comparable(errors: np.ndarray) -> np.ndarray:
+    """Errors in float64; a module that draws NaN or infinity is worse than any other."""
+    worst = float(np.finfo(np.float32).max)
+    return np.nan_to_num(errors.astype(np.float64), nan=worst, posinf=worst)
+
+
+def _best_temperature(errors: np.ndarray, codes: np.ndarray) -> float:
+    """Temperature of the lowest log loss, within a factor 1000 of the errors' median."""
+    scale = float(np.median(errors))
+    if scale <= 0:
+        return 1.0
+
+    def log_loss(log_temperature: float) -> float:
+        logits = -errors / math.exp(log_temperature)
+        return float((logsumexp(logits, axis=1) - logits[np.arange(len(codes)), codes]).mean())
+
+    span = math.log(1000)
+    bounds = (math.log(scale) - span, math.log(scale) + span)
+    return math.exp(minimize_scalar(log_loss, bounds=bounds, method="bounded").x)
+
+
+def _is_number(value: Any, kind: type = numbers.Real) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool | np.bool_)
+
+
+# -- JSON of the fitted lists --------------------------------------------------------------------
+
+
+def _float_to_json(value: float) -> float | None:
+    """A number, or None for one that JSON lacks (a module that diverged has error NaN)."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _float_from_json(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _report_to_json(report: dict[str, Any]) -> dict[str, Any]:
+    return report | {
+        "mse": _float_to_json(report["mse"]),
+        "relative_mse": _float_to_json(report["relative_mse"]),
+        "loss_curve": [_float_to_json(loss) for loss in report["loss_curve"].tolist()],
+    }
+
+
+def _report_from_json(report: dict[str, Any], label: Label) -> dict[str, Any]:
+    return {
+        "label": label,
+        "n_samples": int(report["n_samples"]),
+        "n_types_found": int(report["n_types_found"]),
+        "attempts": int(report["attempts"]),
+        "seeds": [int(seed) for seed in report["seeds"]],
+        "mse": _float_from_json(report["mse"]),
+        "relative_mse": _float_from_json(report["relative_mse"]),
+        "learned": bool(report["learned"]),
+        "seconds": float(report["seconds"]),
+        "loss_curve": np.array(
+            [_float_from_json(loss) for loss in report["loss_curve"]], dtype=np.float32
+        ),
+    }
+
+
+def _info_to_json(info: TypeSelection) -> dict[str, Any]:
+    return {
+        "labels": info.labels.tolist(),
+        "index": info.index.tolist(),
+        "inertia": _float_to_json(info.inertia),
+        "n_iter": info.n_iter,
+    }
+
+
+def _info_from_json(info: dict[str, Any]) -> TypeSelection:
+    return TypeSelection(
+        labels=np.array(info["labels"], dtype=np.int64),
+        index=np.array(info["index"], dtype=np.int64),
+        inertia=_float_from_json(info["inertia"]),
+        n_iter=int(info["n_iter"]),
+    )

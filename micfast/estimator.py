@@ -31,10 +31,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from micfast import inversion, ops
+from micfast._parallel import n_threads, parallel_map
 from micfast.bank import BankFileError, GeneratorBank, Label, as_label, read_bank, write_bank
 from micfast.data.preprocess import Standardizer
 from micfast.inversion import Inversion, progress_reporter
-from micfast.types import TypeSelection, _n_threads, _parallel_map, select_types_per_class
+from micfast.types import TypeSelection, select_types_per_class
 
 __all__ = ["ModularInverseClassifier"]
 
@@ -673,7 +674,7 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
             return types[0], infos[0]
 
         all_types, infos = [], []
-        found = _parallel_map(select, zip(labels, parts, strict=True), _n_threads(self.n_jobs))
+        found = parallel_map(select, zip(labels, parts, strict=True), n_threads(self.n_jobs))
         with self._progress("types", len(labels), "class") as report:
             for types, info in found:
                 all_types.append(types)
@@ -843,7 +844,7 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
         return "cuda" if self.backend == "cuda" else "cpu"
 
     def _n_threads(self) -> int | None:
-        return None if self.n_jobs is None else _n_threads(self.n_jobs)
+        return None if self.n_jobs is None else n_threads(self.n_jobs)
 
     def _progress(self, description: str, total: int, unit: str) -> Any:
         return progress_reporter(bool(self.verbose), description, total=total, unit=unit)

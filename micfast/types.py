@@ -8,18 +8,20 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import cdist
 
+from micfast._parallel import n_threads, parallel_map
 from micfast.data._fetch import cache_dir
 
 __all__ = ["TypeSelection", "select_types", "select_types_per_class"]
@@ -29,11 +31,11 @@ Representative = Literal["centroid", "medoid"]
 Seed = int | np.random.SeedSequence | None
 
 # Part of every cache key: raise it when the same arguments would select other types than before.
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 _Distance = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
+
+_import_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def select_types(
     if len(X) < settings.n_types:
         _warn_few("select_types: the class", len(X), settings.n_types)
     seed = _seed_sequence("select_types", random_state)
-    return _select(X, settings, seed, _useful_threads(settings, n_jobs))
+    return _select(X, settings, seed, n_threads(n_jobs))
 
 
 def select_types_per_class(
@@ -193,12 +195,11 @@ def select_types_per_class(
         Each class gets its own seed, derived from this one and the class's position among the
         sorted classes, so that a class's types don't depend on the other classes' samples.
     n_jobs : int or None, default=-1
-        Threads over the classes of ``"dtw-kmeans"``; None is 1, -1 is one per core. Has no
-        influence on the result.
+        Threads over the classes; None is 1, -1 is one per core. Has no influence on the result.
     cache : bool, default=True
         Whether a ``"dtw-kmeans"`` result is kept on disk, in ``MICFAST_CACHE`` or else in pooch's
         cache folder for micfast, and read from there at the next call with equal arguments.
-        Other selections are fast, and without a seed there is nothing to repeat: neither is kept.
+        Other selections, and those without a seed, which nothing repeats, are not kept.
     progress : bool, default=False
         Whether to show a progress bar over the classes.
 
@@ -240,7 +241,7 @@ def select_types_per_class(
     if y.shape != (len(X),):
         raise ValueError(f"{name}: y must have shape [n_samples] = [{len(X)}], got {list(y.shape)}")
     seed = _seed_sequence(name, random_state)
-    n_threads = _useful_threads(settings, n_jobs)
+    threads = n_threads(n_jobs)
     classes, codes = np.unique(y, return_inverse=True)
     counts = np.bincount(codes)
     for label, count in zip(classes, counts, strict=True):
@@ -260,7 +261,7 @@ def select_types_per_class(
         return _select(X[codes == position], settings, child, 1)
 
     results: Iterable[tuple[NDArray[Any], TypeSelection]]
-    results = _parallel_map(select_one, range(len(classes)), n_threads)
+    results = parallel_map(select_one, range(len(classes)), threads)
     if progress:
         from tqdm.auto import tqdm
 
@@ -277,7 +278,7 @@ def select_types_per_class(
 
 
 def _select(
-    X: NDArray[Any], settings: _Settings, seed: np.random.SeedSequence, n_threads: int
+    X: NDArray[Any], settings: _Settings, seed: np.random.SeedSequence, threads: int
 ) -> tuple[NDArray[Any], TypeSelection]:
     """Types of one class from checked arguments."""
     n, k = len(X), settings.n_types
@@ -303,19 +304,17 @@ def _select(
         distance = _squared_euclidean
 
     # An offset that all steps share changes no distance, DTW included; without it the differences
-    # keep more digits, in float32 (DTW) as in the expanded square (Euclidean).
+    # keep more digits in float32.
     working = np.float64 if X.dtype.itemsize > 4 else np.float32
     centred = (X - X.mean(axis=(0, 1), dtype=np.float64)).astype(working)
-    seeds = [
-        np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i))
-        for i in range(settings.n_init)
-    ]
 
-    def restart(child: np.random.SeedSequence) -> tuple[float, NDArray[np.int64], int]:
+    def restart(i: int) -> tuple[float, NDArray[np.int64], int]:
+        child = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i))
         return _lloyd(centred, k, distance, settings.max_iter, np.random.default_rng(child))
 
-    inertia, labels, n_iter = min(
-        _parallel_map(restart, seeds, n_threads), key=lambda result: result[0]
+    found = _tslearn_kmeans(centred, settings, seed) if settings.selection == "kmeans" else None
+    inertia, labels, n_iter = found or min(
+        parallel_map(restart, range(settings.n_init), threads), key=lambda result: result[0]
     )
     labels = _by_falling_size(labels, k)
     if settings.representative == "centroid":
@@ -338,6 +337,38 @@ def _take(X: NDArray[Any], index: NDArray[np.int64]) -> tuple[NDArray[Any], Type
     return X[index], TypeSelection(labels, index, float("nan"), 0)
 
 
+def _tslearn_kmeans(
+    X: NDArray[Any], settings: _Settings, seed: np.random.SeedSequence
+) -> tuple[float, NDArray[np.int64], int] | None:
+    """Euclidean K-means: as :func:`_lloyd`'s result; None where tslearn leaves a cluster empty.
+
+    That is so with fewer distinct samples than clusters; `_lloyd` then fills the clusters.
+    """
+    # Only here: the import takes seconds (numba). It warns where h5py is missing, which only
+    # saving tslearn's own models needs. The lock, since changing the filters isn't thread-safe.
+    with _import_lock, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="h5py not installed")
+        from tslearn.clustering import EmptyClusterError, TimeSeriesKMeans
+
+    k = settings.n_types
+    model = TimeSeriesKMeans(
+        k,
+        metric="euclidean",
+        n_init=settings.n_init,
+        max_iter=settings.max_iter,
+        tol=np.finfo(np.float64).tiny,  # absolute, in X's units squared: stop where nothing changes
+        random_state=int(seed.generate_state(1)[0]),
+    )
+    try:
+        labels = model.fit(X).labels_.astype(np.int64)
+    except EmptyClusterError:
+        return None
+    if np.bincount(labels, minlength=k).min() == 0:
+        return None
+    deviation = X - _means(X.astype(np.float64), labels, k)[labels]
+    return float(np.square(deviation).sum()), labels, model.n_iter_
+
+
 def _lloyd(
     X: NDArray[Any],
     k: int,
@@ -347,10 +378,10 @@ def _lloyd(
 ) -> tuple[float, NDArray[np.int64], int]:
     """One K-means restart: inertia, labels (no cluster empty) and number of iterations.
 
-    An own loop and not tslearn's TimeSeriesKMeans: that one averages by DBA, at many times the
-    cost, while the paper's published centres are arithmetic means of disjoint groups in which
-    each sample lies with its nearest centre: the fixed point of this loop. A mean doesn't
-    minimise the DTW cost, so the inertia may rise again and the best partition is kept.
+    For DTW an own loop and not tslearn's TimeSeriesKMeans: that one averages by DBA, while the
+    paper's published centres are arithmetic means of disjoint groups in which each sample lies
+    with its nearest centre: the fixed point of this loop. A mean doesn't minimise the DTW cost,
+    so the inertia may rise again and the best partition is kept.
     """
     labels = _assign(_plus_plus(X, k, distance, rng))
     best = (np.inf, labels, 0)
@@ -421,18 +452,17 @@ def _by_falling_size(labels: NDArray[np.int64], k: int) -> NDArray[np.int64]:
 
 
 def _squared_euclidean(X: NDArray[Any], Y: NDArray[Any]) -> NDArray[np.float64]:
-    """Squared Euclidean distances (n, k); 28 times 28 pixels times 6000 samples need the GEMM."""
-    A, B = X.reshape(len(X), -1), Y.reshape(len(Y), -1)
-    # einsum, since (A * A).sum would first write A's size to memory.
-    d = np.einsum("ij,ij->i", A, A)[:, None] + np.einsum("ij,ij->i", B, B) - 2 * (A @ B.T)
-    return np.maximum(d, 0).astype(np.float64)
+    """Squared Euclidean distances (n, k)."""
+    return cdist(X.reshape(len(X), -1), Y.reshape(len(Y), -1), "sqeuclidean")
 
 
 def _squared_dtw(X: NDArray[Any], Y: NDArray[Any], radius: int) -> NDArray[np.float64]:
     """Squared DTW distances (n, k) inside a Sakoe-Chiba band.
 
     Equal to the square of tslearn's cdist_dtw (tested), but vectorised over the pairs instead of
-    compiled, so that no process waits seconds for the compiler before its first distance.
+    compiled. The types of all letters, in a fresh process on 2 busy cores, took 2.5 s this way
+    and 27 to 47 s with cdist_dtw (import 4 s, compiler 12 s or more, distances 11 s or more),
+    with equal inertias.
     float32 is enough: its rounding is far below the spread of the distances.
     """
     out = np.empty((len(X), len(Y)))
@@ -551,7 +581,7 @@ def _write_cache(path: Path, types: NDArray[Any], infos: list[TypeSelection]) ->
 
 
 # --------------------------------------------------------------------------------------------
-# Arguments and threads
+# Arguments
 
 
 def _check_settings(
@@ -636,34 +666,3 @@ def _warn_few(who: str, n_samples: int, n_types: int) -> None:
         "they are repeated in their order",
         stacklevel=3,
     )
-
-
-def _useful_threads(settings: _Settings, n_jobs: int | None) -> int:
-    """Threads of a selection: 1 without DTW.
-
-    Euclidean K-means is matrix products, which have threads of their own: two sets of threads
-    would only get into each other's way.
-    """
-    n_threads = _n_threads(n_jobs)
-    return n_threads if settings.selection == "dtw-kmeans" else 1
-
-
-def _n_threads(n_jobs: int | None) -> int:
-    """Threads for joblib's meaning of n_jobs."""
-    if n_jobs is None:
-        return 1
-    if n_jobs == 0 or not isinstance(n_jobs, int | np.integer):
-        raise ValueError(f"n_jobs must be None, -1 or an integer of at least 1, got {n_jobs!r}")
-    cores = os.cpu_count() or 1
-    return int(n_jobs) if n_jobs > 0 else max(1, cores + 1 + int(n_jobs))
-
-
-def _parallel_map(
-    function: Callable[[_Item], _Result], items: Iterable[_Item], n_threads: int
-) -> Iterator[_Result]:
-    """Results in the items' order; threads suffice, since numpy works outside the GIL."""
-    if n_threads == 1:
-        yield from map(function, items)
-        return
-    with ThreadPoolExecutor(n_threads) as pool:
-        yield from pool.map(function, items)

@@ -145,6 +145,13 @@ def test_kmeans_is_as_good_as_scikit_learns():
     assert info.inertia == pytest.approx(((X - means[info.labels]) ** 2).sum())
 
 
+def test_kmeans_does_not_depend_on_the_unit():
+    X = np.random.default_rng(0).normal(0, 1, (80, 6, 2)).cumsum(1)
+    _, info = select_types(X, random_state=0)
+    _, tiny = select_types(X * 2.0**-20, random_state=0)
+    np.testing.assert_array_equal(tiny.labels, info.labels)
+
+
 def test_dtw_sees_through_shifts_where_euclid_does_not():
     steps = np.arange(60)
     up, down = (

@@ -1,0 +1,1 @@
+"""What the command line and the scripts run: settings, measurements, results as plain dicts."""

@@ -841,7 +841,10 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
         return self.standardizer_.inverse_transform(Z.reshape(-1, *shape[-2:])).reshape(shape)
 
     def _device(self) -> str:
-        return "cuda" if self.backend == "cuda" else "cpu"
+        """Where the work is done; raises if the backend isn't there."""
+        device = "cuda" if self.backend == "cuda" else "cpu"
+        ops.resolve_backend(self.backend, device)
+        return device
 
     def _n_threads(self) -> int | None:
         return None if self.n_jobs is None else n_threads(self.n_jobs)
@@ -873,7 +876,7 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
                 f"{_NAME}: standardize must be 'global', 'channel' or None, "
                 f"got {self.standardize!r}"
             )
-        ops.resolve_backend(self.backend, torch.device(self._device()))
+        self._device()
 
     def _check_sequences(
         self, X: Any, *, reset: bool = False, allow_nonfinite: bool = False

@@ -32,8 +32,6 @@ _n_threads: ContextVar[int | None] = ContextVar("micfast_n_threads", default=Non
 
 @contextmanager
 def _running(n_threads: int | None, progress: Progress | None) -> Iterator[None]:
-    if n_threads is not None and n_threads < 1:
-        raise ValueError(f"n_threads must be at least 1, got {n_threads}")
     tokens = _n_threads.set(n_threads), _progress.set(progress)
     try:
         yield
@@ -95,6 +93,11 @@ def _check_like(function: str, name: str, tensor: Tensor, like: Tensor, like_nam
             f"{function}: {name} must be on the device of {like_name}, {like.device}, "
             f"got {tensor.device}"
         )
+
+
+def _check_threads(function: str, n_threads: int | None) -> None:
+    if n_threads is not None and n_threads < 1:
+        raise ValueError(f"{function}: n_threads must be at least 1, got {n_threads}")
 
 
 def _check_steps(function: str, name: str, n_steps: int) -> None:
@@ -514,6 +517,7 @@ def generate(
     RuntimeError
         For a backend that is missing here.
     """
+    _check_threads("generate", n_threads)
     weights = (W_ih, W_hh, b, W_out, b_out)
     if resolve_backend(backend, latents.device) == "torch":
         _check_generate("generate", weights, latents, n_steps)
@@ -563,6 +567,7 @@ def invert(
     RuntimeError
         For a backend that is missing here.
     """
+    _check_threads("invert", n_threads)
     weights = (W_ih, W_hh, b, W_out, b_out)
     adam = (lr, beta1, beta2, eps)
     if resolve_backend(backend, targets.device) == "torch":
@@ -622,6 +627,7 @@ def train(
     RuntimeError
         For a backend that is missing here.
     """
+    _check_threads("train", n_threads)
     weights = (W_ih, W_hh, b, W_out, b_out)
     adam = (lr, beta1, beta2, eps)
     fleet = (type_sets, set_index, noise_in, noise_out, seeds)

@@ -944,3 +944,10 @@ def test_characters():
     assert clf.score(data.X_test[:200], data.y_test[:200]) > 0.85
     types, _ = select_types(data.X_train[data.y_train == data.y_train[0]], random_state=0)
     assert types.shape == clf.types_.shape[1:]
+
+
+def test_a_backend_that_is_not_there_is_named_after_fit_too():
+    X, y = np.random.default_rng(0).normal(size=(8, 5, 1)), np.arange(8) % 2
+    model = ModularInverseClassifier(n_episodes=20, max_retries=0, learned_tol=2.0).fit(X, y)
+    with pytest.raises(RuntimeError, match="backend 'cuda' is not available"):
+        model.set_params(backend="cuda").predict(X)

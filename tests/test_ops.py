@@ -155,11 +155,11 @@ def test_train_messages(problem, backend):
     fails(ValueError, r"n_curve must be at least 1", n_curve=0)
 
 
-@needs_kernel
-def test_n_threads_message(problem):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_n_threads_message(problem, backend):
     weights, targets, init = problem
-    with pytest.raises(ValueError, match="n_threads must be at least 1, got 0"):
-        ops.invert(*weights, targets, init, n_threads=0)
+    with pytest.raises(ValueError, match="invert: n_threads must be at least 1, got 0"):
+        ops.invert(*weights, targets, init, n_threads=0, backend=backend)
 
 
 def test_resolve_backend(monkeypatch):

@@ -1,0 +1,124 @@
+// Holds every instruction set of the machine it runs on against the baseline, without Python: for
+// processors that CI has only under emulation. tests/test_kernel.py holds the baseline itself
+// against PyTorch.
+//
+//   g++ -std=c++17 -O2 -pthread tests/cpp/compare_isas.cpp <objects of csrc/cpu> && ./a.out
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <vector>
+
+#include "../../csrc/cpu/dispatch.h"
+
+using namespace micfast;
+
+namespace {
+
+template <class T>
+std::vector<T> uniform(std::size_t n, double bound, std::mt19937& generator) {
+  std::uniform_real_distribution<double> draw(-bound, bound);
+  std::vector<T> values(n);
+  for (T& v : values) v = static_cast<T>(draw(generator));
+  return values;
+}
+
+template <class T>
+double largest_difference(const std::vector<T>& a, const std::vector<T>& b) {
+  double difference = 0, largest = 1e-30;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    difference = std::fmax(difference, std::fabs(double(a[i]) - double(b[i])));
+    largest = std::fmax(largest, std::fabs(double(b[i])));
+    if (!std::isfinite(double(a[i]))) return INFINITY;
+  }
+  return difference / largest;
+}
+
+const Watch kUnwatched = [](double) { return true; };
+
+// What the three jobs give on one problem: outputs, errors, trained recurrent weights.
+template <class T>
+std::vector<std::vector<T>> run_all(const KernelSet<T>& kernels, const Sizes& s) {
+  std::mt19937 generator(7);
+  const auto M = std::size_t(s.n_modules), N = std::size_t(s.n_targets), P = std::size_t(s.n_steps);
+  const auto H = std::size_t(s.hidden_size), K = std::size_t(s.input_size);
+  const auto O = std::size_t(s.output_size);
+  const double bound = 1 / std::sqrt(double(H));
+  const auto W_ih = uniform<T>(M * 4 * H * K, bound, generator);
+  const auto W_hh = uniform<T>(M * 4 * H * H, bound, generator);
+  const auto b = uniform<T>(M * 4 * H, bound, generator);
+  const auto W_out = uniform<T>(M * O * H, bound, generator);
+  const auto b_out = uniform<T>(M * O, bound, generator);
+  const auto latents = uniform<T>(M * N * K, 1, generator);
+  const auto targets = uniform<T>(N * P * O, 1, generator);
+  const auto types = uniform<T>(K * P * O, 1, generator);
+  const std::vector<T> init(K, T(1) / T(K));
+  const Weights<T> weights{W_ih.data(), W_hh.data(), b.data(), W_out.data(), b_out.data()};
+
+  std::vector<T> outputs(M * N * P * O), errors(M * N), found(M * N * K);
+  run_job(kernels.generate, GenerateProblem<T>{s, weights, latents.data(), outputs.data()}, 2,
+          kUnwatched);
+  run_job(kernels.invert,
+          InvertProblem<T>{s,
+                           weights,
+                           targets.data(),
+                           init.data(),
+                           0,
+                           0,
+                           5,
+                           {0.05, 0.9, 0.99, 1e-8},
+                           false,
+                           errors.data(),
+                           found.data(),
+                           nullptr,
+                           nullptr},
+          2, kUnwatched);
+
+  std::vector<T> t_ih(W_ih.size()), t_hh(W_hh.size()), t_b(b.size()), t_out(W_out.size()),
+      t_b_out(b_out.size()), curve(M * 2);
+  const std::vector<int64_t> zeros(M, 0);
+  std::vector<int64_t> seeds(M);
+  for (std::size_t m = 0; m < M; ++m) seeds[m] = int64_t(m) * 7919 - 5;
+  const std::vector<double> noise(M, 0.1);
+  run_job(kernels.train,
+          TrainProblem<T>{s,
+                          weights,
+                          types.data(),
+                          zeros.data(),
+                          noise.data(),
+                          noise.data(),
+                          seeds.data(),
+                          6,
+                          {0.01, 0.9, 0.999, 1e-3},
+                          2,
+                          {t_ih.data(), t_hh.data(), t_b.data(), t_out.data(), t_b_out.data()},
+                          curve.data()},
+          2, kUnwatched);
+  return {outputs, errors, t_hh, curve};
+}
+
+template <class T>
+bool compare(const InstructionSet& set, const KernelSet<T>& kernels, const KernelSet<T>& baseline,
+             double tolerance, const char* type) {
+  double worst = 0;
+  for (const Sizes& s : {Sizes{1, 1, 1, 1, 1, 1}, Sizes{3, 37, 12, 10, 4, 2},
+                         Sizes{2, 9, 17, 13, 7, 3}, Sizes{19, 2, 8, 20, 4, 28}}) {
+    const auto got = run_all(kernels, s), wanted = run_all(baseline, s);
+    for (std::size_t i = 0; i < got.size(); ++i)
+      worst = std::fmax(worst, largest_difference(got[i], wanted[i]));
+  }
+  std::printf("%-9s %s: largest relative difference to the baseline %.1e (allowed %.0e)\n",
+              set.name, type, worst, tolerance);
+  return worst <= tolerance;
+}
+
+}  // namespace
+
+int main() {
+  const InstructionSet& baseline = *available_instruction_sets().back();
+  bool equal = true;
+  for (const InstructionSet* set : available_instruction_sets()) {
+    equal &= compare(*set, set->float32, baseline.float32, 1e-5, "float32");
+    equal &= compare(*set, set->float64, baseline.float64, 1e-12, "float64");
+  }
+  return equal ? 0 : 1;
+}

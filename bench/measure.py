@@ -1,0 +1,195 @@
+"""How it is measured: first equality with the reference, then interleaved times."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from bench.cases import Case, InversionProblem, Problem, TrainingProblem, make_problem
+from bench.machine import torch_threads
+from bench.peers import Drawn, Peer, PeerError
+from micfast import reference
+
+# Largest difference from the reference in float64, relative to the largest value compared: errors
+# after all iterations, and losses of the first episodes. All peers compute in float32.
+TOLERANCE = {"inversion": 1e-4, "training": 1e-4}
+
+_CHECK_MODULES, _CHECK_TARGETS, _CHECK_EPISODES = 2, 4, 6
+_ROUNDS = 5
+_SETTLE_S = 0.05
+
+
+@dataclass
+class _Contender:
+    """A peer that has passed the equality step, and its samples."""
+
+    peer: Peer
+    row: dict[str, Any]
+    problem: Problem
+    n_samples: int = 0
+
+    def run(self, n: int, *, settle: bool) -> list[float]:
+        """Seconds of each of n runs in a row.
+
+        ``settle`` first runs untimed until the threads that the peer before has left spinning for
+        work, and those that torch starts for a new number of threads, have gone idle.
+        """
+        with self.peer.running(self.row["threads"]):
+            end = time.perf_counter() + (_SETTLE_S if settle else 0)
+            while time.perf_counter() < end:
+                self._run_once()
+            return [self._run_once() for _ in range(n)]
+
+    def _run_once(self) -> float:
+        start = time.perf_counter()
+        if isinstance(self.problem, InversionProblem):
+            self.peer.invert(self.problem)
+        else:
+            self.peer.train(self.problem)
+        return time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """What the reference gives for the part of a problem that the equality step compares."""
+
+    values: Tensor  # errors (M, N), or losses (M, E)
+    drawn: Drawn | None
+
+
+def measure_case(
+    case: Case, peers: list[Peer], n_threads: int, *, full: bool, quick: bool
+) -> list[dict[str, Any]]:
+    """Rows of one case, one for each peer, missing and failed ones included.
+
+    Parameters
+    ----------
+    case : Case
+    peers : list of Peer
+    n_threads : int
+    full : bool
+        Run whole jobs where they take up to a minute, instead of extrapolating from a part.
+    quick : bool
+        Two samples each.
+    """
+    problem = make_problem(case)
+    expected = _expect(problem)
+    rows, contenders = [], []
+    for peer in peers:
+        row: dict[str, Any] = {
+            "case": _case_record(case),
+            "peer": peer.id,
+            "label": peer.label,
+            "threads": n_threads,
+            "status": "ok",
+            "note": "",
+        }
+        rows.append(row)
+        reason = peer.available()
+        if reason is not None:
+            row.update(status="missing", note=reason)
+            continue
+        part = peer.part(problem, full)
+        row["measured"] = {"amount": part.case.amount, "of": case.amount, "unit": case.unit}
+        try:
+            with peer.running(n_threads):
+                row["compile_s"] = peer.prepare(part, n_threads)
+            with peer.running(n_threads):
+                row["equality"] = _compare(peer, problem, expected)
+        except PeerError as error:
+            row.update(status=error.status, note=str(error))
+            continue
+        row["note"] = peer.note()
+        if not row["equality"]["passed"]:
+            row.update(status="failed", note="its results differ from the reference")
+            continue
+        contenders.append(_Contender(peer, row, part))
+    _time(contenders, quick)
+    return rows
+
+
+def _case_record(case: Case) -> dict[str, Any]:
+    return {**asdict(case), "flop": case.flop, "amount": case.amount, "unit": case.unit}
+
+
+def _expect(problem: Problem) -> _Expected:
+    # Too small for threads, which would only wait for each other.
+    with torch_threads(1):
+        if isinstance(problem, InversionProblem):
+            pairs = problem.part(_CHECK_MODULES, _CHECK_TARGETS).double()
+            result = reference.invert(*pairs.weights, pairs.targets, pairs.init, pairs.case.I)
+            return _Expected(result.errors, None)
+        fleet = _check_part(problem).double()
+        trained = reference.train(
+            *fleet.weights,
+            fleet.type_sets,
+            fleet.set_index,
+            fleet.noise_in,
+            fleet.noise_out,
+            fleet.seeds,
+            fleet.case.E,
+            n_curve=fleet.case.E,
+        )
+        return _Expected(trained.loss_curve, fleet.draw_episodes())
+
+
+def _check_part(problem: TrainingProblem) -> TrainingProblem:
+    """The last modules, which have noise, and the first episodes."""
+    last = slice(-_CHECK_MODULES, None)
+    W_ih, W_hh, b, W_out, b_out = (w[last].contiguous() for w in problem.weights)
+    return TrainingProblem(
+        problem.part(_CHECK_MODULES, _CHECK_EPISODES).case,
+        (W_ih, W_hh, b, W_out, b_out),
+        problem.type_sets,
+        problem.set_index[last],
+        problem.noise_in[last],
+        problem.noise_out[last],
+        problem.seeds[last],
+    )
+
+
+def _compare(peer: Peer, problem: Problem, expected: _Expected) -> dict[str, Any]:
+    if isinstance(problem, InversionProblem):
+        kind, quantity = "inversion", "errors"
+        n_targets = problem.case.N if peer.check_targets is None else peer.check_targets
+        values = peer.invert(problem.part(_CHECK_MODULES, n_targets))
+    else:
+        kind, quantity = "training", "losses"
+        values = peer.train(_check_part(problem), expected.drawn)
+    M, n = expected.values.shape
+    difference = (values[:M, :n].double() - expected.values).abs().max()
+    largest = float(difference / expected.values.abs().max())
+    return {
+        "quantity": quantity,
+        "compared": M * n,
+        "difference": largest,
+        "tolerance": TOLERANCE[kind],
+        "passed": largest <= TOLERANCE[kind],
+    }
+
+
+def _n_samples(seconds: float, quick: bool) -> int:
+    if quick:
+        return 2
+    if seconds > 15:
+        return 2
+    return 3 if seconds > 5 else min(30, max(_ROUNDS, int(2 / seconds)))
+
+
+def _time(contenders: list[_Contender], quick: bool) -> None:
+    """Fill in the samples, in rounds over all contenders so that a slow minute hits all alike."""
+    for contender in contenders:
+        (first,) = contender.run(1, settle=False)
+        if first < 1:  # as warm-up; longer runs are their own
+            (first,) = contender.run(1, settle=True)
+        contender.row["samples_s"] = [first]
+        contender.n_samples = _n_samples(first, quick)
+    for round_ in range(1, _ROUNDS + 1):
+        for contender in contenders:
+            samples = contender.row["samples_s"]
+            due = -(-contender.n_samples * round_ // _ROUNDS) - len(samples)
+            if due > 0:
+                samples += contender.run(due, settle=samples[0] < 0.1)

@@ -1,0 +1,393 @@
+"""Tables and pictures from result files; nothing is measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from bench.run import load
+
+Row = dict[str, Any]
+
+# Okabe and Ito's colours: told apart by colour-blind readers. One peer, one colour, everywhere.
+_STYLES = {
+    "micfast": ("#0072B2", "o"),
+    "jax": ("#D55E00", "s"),
+    "nn_lstm": ("#009E73", "^"),
+    "compile": ("#CC79A7", "D"),
+    "unrolled": ("#56B4E9", "P"),
+    "original": ("#5A6572", "X"),
+}
+_OTHER_STYLE = ("#7FB8D8", "o")  # micfast on another instruction set
+_INK, _GRID = "#1C2733", "#DDE2E7"
+_LINE_WIDTH = 1.8
+
+
+def report(paths: Iterable[Path]) -> str:
+    """Write ``.md`` and ``.png`` beside every result file; return the tables' text.
+
+    Raises
+    ------
+    ValueError
+        If a file is no result file.
+    """
+    texts = []
+    for path in paths:
+        result = load(path)
+        text = markdown(result)
+        path.with_suffix(".md").write_text(text)
+        figure = plot(result)
+        if figure is not None:
+            figure.savefig(path.with_suffix(".png"), dpi=200)
+        texts.append(text)
+    return "\n".join(texts)
+
+
+# ------------------------------------------------------------------------------------------ figures
+
+
+def seconds(row: Row) -> list[float]:
+    """First quartile, median and third quartile of a row's time for its whole case."""
+    samples = sorted(row["samples_s"])
+    low, _, high = quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else samples * 3
+    scale = _scale(row)
+    return [low * scale, median(samples) * scale, high * scale]
+
+
+def _scale(row: Row) -> float:
+    return row["measured"]["of"] / row["measured"]["amount"]
+
+
+def rate(row: Row) -> float:
+    """Units of work (pairs, model-episodes) a second."""
+    return row["case"]["amount"] / seconds(row)[1]
+
+
+def peak(result: dict[str, Any], n_threads: int) -> float | None:
+    """The machine's FMA peak in flop/s: the best instruction set's median."""
+    samples: dict[str, list[float]] = {}
+    for entry in result["fma_peak"]:
+        if entry["threads"] == n_threads:
+            samples.setdefault(entry["isa"], []).extend(entry["flops_per_s"])
+    return max((median(values) for values in samples.values() if values), default=None)
+
+
+def _groups(rows: list[Row]) -> list[list[Row]]:
+    """Rows of one case and number of threads."""
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["case"]["id"], row["threads"]), []).append(row)
+    return list(groups.values())
+
+
+def _measured(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row["status"] == "ok"]
+
+
+# ------------------------------------------------------------------------------------------- tables
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Everything a reader needs: the machine, the tables, how to run it again."""
+    parts = [f"# {result['suite'].capitalize()}", ""]
+    if result["quick"]:
+        parts += ["**Toy sizes (`--quick`): these times say nothing about speed.**", ""]
+    parts += [*_header(result), ""]
+    if result["suite"] == "memory":
+        parts += _memory_table(result["rows"])
+    else:
+        for rows in _groups(result["rows"]):
+            parts += [*_case_table(result, rows), ""]
+        parts += _footnotes(result)
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _header(result: dict[str, Any]) -> list[str]:
+    machine, git = result["machine"], result["git"]
+    versions = ", ".join(f"{name} {value}" for name, value in result["versions"].items())
+    dirty = " with uncommitted changes" if git["dirty"] else ""
+    lines = [
+        f"- {machine['cpu']}, {machine['cores']} cores ({machine['architecture']}, "
+        f"{machine['system']}), {result['threads']} threads, "
+        f"load {machine['load_before']} at the start",
+        f"- {versions}; kernel built by {result['compiler']}, runs on {result['isa']}",
+        f"- commit {git['commit'][:12]}{dirty}, {result['date']}, {result['seconds']:.0f} s",
+    ]
+    for n_threads in sorted({entry["threads"] for entry in result["fma_peak"]}):
+        limit = peak(result, n_threads)
+        figure = f"{limit / 1e9:.0f} GFLOP/s" if limit else "not measured"
+        if not limit and result.get("fma_peak_missing"):
+            figure += f" ({result['fma_peak_missing']})"
+        lines.append(f"- float32 FMA peak in this run, {_threads(n_threads)}: {figure}")
+    suite = result["suite"]
+    lines.append(f"- again: `python -m bench run --suite {suite}{_quick_flag(result)}`")
+    return lines
+
+
+def _quick_flag(result: dict[str, Any]) -> str:
+    return " --quick" if result["quick"] else ""
+
+
+def _threads(n: int) -> str:
+    return f"{n} thread" + ("s" if n > 1 else "")
+
+
+def _case_table(result: dict[str, Any], rows: list[Row]) -> list[str]:
+    case = rows[0]["case"]
+    sizes = " ".join(f"{key}={case[key]}" for key in "MNHKOTIE" if key in case)
+    training = case["unit"] == "model-episode"
+    unit = "model-episodes/s" if training else "time per target"
+    reference = next((r for r in _measured(rows) if r["peer"] == "micfast"), None)
+    limit = peak(result, rows[0]["threads"])
+    lines = [
+        f"## {case['id']}, {_threads(rows[0]['threads'])}",
+        "",
+        f"{sizes}; {case['flop'] / 1e9:.3g} GFLOP",
+        "",
+        f"| | time [quartiles] | {unit} | of micfast's time | GFLOP/s | of FMA peak "
+        "| off the reference by | remarks |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for row in rows:
+        if row["status"] != "ok":
+            lines.append(f"| {row['label']} | {row['status']} | | | | | | {row['note']} |")
+            continue
+        low, middle, high = seconds(row)
+        speed = case["flop"] / middle
+        work = f"{rate(row):,.0f}" if training else _time(middle / case["N"])
+        ratio = _ratio(row, reference) if reference else ""
+        share = f"{100 * speed / limit:.3g} %" if limit else ""
+        lines.append(
+            f"| {row['label']} | {_time(middle)} [{_time(low)}, {_time(high)}] | {work} | {ratio} "
+            f"| {speed / 1e9:.3g} | {share} | {row['equality']['difference']:.0e} "
+            f"| {_remarks(row)} |"
+        )
+    return lines
+
+
+def _ratio(row: Row, reference: Row) -> str:
+    """How many times the reference's time a row takes."""
+    value = seconds(row)[1] / seconds(reference)[1]
+    return f"{value:.0f}x" if value >= 100 else f"{value:.3g}x"
+
+
+def _remarks(row: Row) -> str:
+    remarks = [row["note"]] if row["note"] else []
+    measured = row["measured"]
+    if measured["amount"] != measured["of"]:
+        unit = measured["unit"]
+        remarks.append(f"extrapolated from {measured['amount']:,} of {measured['of']:,} {unit}s")
+    if row.get("compile_s") is not None:
+        remarks.append(f"compiled in {_time(row['compile_s'])}, not counted")
+    remarks.append(f"{len(row['samples_s'])} samples")
+    return "; ".join(remarks)
+
+
+def _time(value: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}" if value < 1000 * size else f"{value:.0f} s"
+    return f"{value / 1e-6:.3g} µs"
+
+
+def _footnotes(result: dict[str, Any]) -> list[str]:
+    tolerance = result["tolerance"]
+    lines = [
+        f"Before its time is taken, a peer's errors (losses, in training) are held against the "
+        f"reference in float64 on a sample; the largest difference, relative to the largest value, "
+        f"must be at most {tolerance['inversion']:g} ({tolerance['training']:g}). All compute in "
+        "float32. Medians of the samples; peers take turns. GFLOP counts matrix work alone: "
+        "4(4HH+OH) for each step, target, module and iteration, 6(4HH+OH) for each step of a "
+        "training episode."
+    ]
+    peers = {row["peer"] for row in _measured(result["rows"])}
+    if "jax" in peers:
+        lines += [
+            "",
+            "JAX is kept to as many CPUs as the others have threads, by pinning. In training it "
+            "draws its own random numbers, as micfast and the original do.",
+        ]
+    return lines
+
+
+def _memory_table(rows: list[Row]) -> list[str]:
+    lines = [
+        "Peak of resident memory during the call above what was resident before it, each row in a "
+        "process of its own, compiled and warm. `results`: the arrays returned; `file`: the "
+        "memory-mapped targets, whose pages count as resident though the system may drop them. "
+        "Both are part of the peak.",
+        "",
+        "| case | N | | peak extra | results | file | the rest | time | remarks |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for row in rows:
+        start = f"| {row['case']['id']} | {row['case']['N']:,} | {row['label']} |"
+        if "peak_extra_mb" not in row:
+            lines.append(f"{start} {row['status']} | | | | | {row['note']} |")
+            continue
+        extra, results, file = (row[f"{name}_mb"] for name in ("peak_extra", "results", "file"))
+        rest = max(0.0, extra - results - file)
+        numbers = " | ".join(f"{value:.1f} MB" for value in (extra, results, file, rest))
+        lines.append(f"{start} {numbers} | {_time(row['seconds'])} | {row['note']} |")
+    return lines
+
+
+# ----------------------------------------------------------------------------------------- pictures
+
+
+def plot(result: dict[str, Any]) -> Any:
+    """A matplotlib Figure of the suite; None where there is nothing to draw."""
+    if result["suite"] == "memory" or not _measured(result["rows"]):
+        return None
+    if result["suite"] == "latency":
+        return _plot_lines(result, ["N"])
+    if result["suite"] == "scaling":
+        return _plot_lines(result, ["N", "H", "T"])
+    return _plot_dots(result)
+
+
+_AXES = {"N": "targets N", "H": "hidden units H", "T": "time steps T"}
+
+
+def _plot_lines(result: dict[str, Any], letters: list[str]) -> Any:
+    """Time against a size, log axes; a line for each peer."""
+    from matplotlib.figure import Figure
+
+    per_target = result["suite"] == "latency"
+    figure = Figure(figsize=(3.4 * len(letters) + 0.6 if len(letters) > 1 else 6, 3.9))
+    axes = figure.subplots(1, len(letters), squeeze=False)[0]
+    handles: dict[str, Any] = {}
+    for ax, letter in zip(axes, letters, strict=True):
+        rows = [
+            row
+            for row in _measured(result["rows"])
+            if f"-{letter}" in row["case"]["id"] and row["threads"] == result["threads"]
+        ]
+        sizes = sorted({row["case"][letter] for row in rows})
+        for peer in dict.fromkeys(row["peer"] for row in rows):
+            own = sorted((r for r in rows if r["peer"] == peer), key=lambda r: r["case"][letter])
+            colour, marker = _STYLES.get(peer, _OTHER_STYLE)
+            divisor = [r["case"]["N"] if per_target else 1 for r in own]
+            times = [[value / d for value in seconds(r)] for r, d in zip(own, divisor, strict=True)]
+            x = [r["case"][letter] for r in own]
+            (line,) = ax.plot(
+                x,
+                [t[1] for t in times],
+                color=colour,
+                marker=marker,
+                markersize=5,
+                linewidth=2.4 if peer == "micfast" else _LINE_WIDTH,
+                zorder=4 if peer == "micfast" else 3,
+            )
+            ax.fill_between(
+                x, [t[0] for t in times], [t[2] for t in times], color=colour, alpha=0.15, lw=0
+            )
+            handles.setdefault(own[0]["label"], line)
+        _log_axis(ax, sizes)
+        ax.set_xlabel(_fixed_sizes(rows, letter))
+    axes[0].set_ylabel("seconds per target" if per_target else "seconds")
+    _finish(figure, result, list(handles.values()), list(handles))
+    return figure
+
+
+def _fixed_sizes(rows: list[Row], letter: str) -> str:
+    case = rows[0]["case"] if rows else {}
+    fixed = " ".join(f"{k}={case[k]}" for k in "MNHKOTI" if k in case and k != letter)
+    return f"{_AXES[letter]}\n({fixed})"
+
+
+def _log_axis(ax: Any, sizes: list[int]) -> None:
+    from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
+
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(sizes))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xticks(sizes, [str(size) for size in sizes])
+    ax.yaxis.set_major_locator(LogLocator(base=10, numticks=12))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.grid(True, color=_GRID, linewidth=0.7)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(labelsize=8, colors=_INK)
+
+
+def _plot_dots(result: dict[str, Any]) -> Any:
+    """One panel a case with a dot for each peer, log axis, and how much faster micfast is."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    groups = [
+        measured
+        for rows in _groups(result["rows"])
+        if len(measured := _measured(rows)) > 1 or len(rows) > 1
+    ]
+    groups = [rows for rows in groups if rows] or [_measured(result["rows"])]
+    training = result["suite"] == "training"
+    n_rows = max(len(rows) for rows in groups)
+    figure = Figure(figsize=(5.2 * len(groups) + 0.4, 1.5 + 0.36 * n_rows))
+    axes = figure.subplots(1, len(groups), squeeze=False)[0]
+    for ax, rows in zip(axes, groups, strict=True):
+        reference = next((r for r in rows if r["peer"] == "micfast"), None)
+        values = [rate(r) if training else seconds(r)[1] for r in rows]
+        for y, (row, value) in enumerate(zip(rows, values, strict=True)):
+            colour, marker = _STYLES.get(row["peer"], _OTHER_STYLE)
+            ax.plot([value], [y], marker=marker, color=colour, markersize=8, zorder=3)
+            text = f"{value:,.0f}/s" if training else _time(value)
+            if reference is not None and row is not reference:
+                text += f"  ({_ratio(row, reference)})"
+            ax.annotate(
+                text,
+                (value, y),
+                xytext=(9, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8.5,
+                color=_INK,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+            )
+        ax.set_xscale("log")
+        # Room on the right for the longest text of the rightmost dot.
+        span = max(max(values) / min(values), 10)
+        ax.set_xlim(min(values) / span**0.08, max(values) * span**0.55)
+        ax.xaxis.set_major_locator(LogLocator(base=10, numticks=12))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_yticks(range(len(rows)), [row["label"] for row in rows], fontsize=9)
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.grid(True, axis="x", color=_GRID, linewidth=0.7)
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.tick_params(axis="y", length=0)
+        ax.tick_params(axis="x", labelsize=8)
+        case = rows[0]["case"]
+        sizes = " ".join(f"{k}={case[k]}" for k in "MNHOTI" if k in case)
+        ax.set_title(f"{case['id']}\n{sizes}", fontsize=9.5, loc="left", color=_INK)
+        ax.set_xlabel("model-episodes per second" if training else "seconds for the whole job")
+    _finish(figure, result, [], [])
+    return figure
+
+
+def _finish(figure: Any, result: dict[str, Any], handles: list[Any], labels: list[str]) -> None:
+    """Legend above, the machine below, nothing overlapping."""
+    height = figure.get_size_inches()[1]
+    machine = result["machine"]
+    caption = (
+        f"{machine['cpu']}, {_threads(result['threads'])}, {result['isa']}; "
+        f"medians, quartiles shaded; commit {result['git']['commit'][:12]}, {result['date'][:10]}"
+        if handles
+        else f"{machine['cpu']}, {_threads(result['threads'])}, {result['isa']}; medians; in "
+        f"brackets: how much slower than micfast; commit {result['git']['commit'][:12]}"
+    )
+    if result["quick"]:
+        caption = f"TOY SIZES (--quick). {caption}"
+    figure.text(0.01, 0.1 / height, caption, fontsize=7, color="#66727F", va="bottom")
+    top = 1.0
+    if handles:
+        n_columns = min(len(labels), 3)
+        n_lines = -(-len(labels) // n_columns)
+        figure.legend(
+            handles, labels, loc="upper center", ncols=n_columns, frameon=False, fontsize=9
+        )
+        top -= (0.1 + 0.24 * n_lines) / height
+    figure.tight_layout(rect=(0, 0.25 / height, 1, top))

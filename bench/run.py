@@ -1,0 +1,183 @@
+"""The suites: which case is measured with which peers, and the result files."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench import cases
+from bench.cases import Case
+from bench.machine import FmaPeak, cpu_count, describe
+from bench.measure import TOLERANCE, measure_case
+from bench.memory import measure_memory
+from bench.peers import Peer, make_peers
+
+FORMAT, FORMAT_VERSION = "micfast-bench", 1
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A case of a suite.
+
+    ``peers`` is "all", "others" (without the rows on forced instruction sets), or "micfast".
+    """
+
+    case: Case
+    peers: str = "all"
+    full: bool = False
+    n_threads: int | None = None
+
+    def choose(self, peers: list[Peer]) -> list[Peer]:
+        if self.peers == "micfast":
+            return [p for p in peers if p.id == "micfast"]
+        if self.peers == "others":
+            return [p for p in peers if not p.id.startswith("micfast-")]
+        return peers
+
+
+_INVERSION = (
+    _Entry(cases.CHARACTERS, full=True),
+    _Entry(cases.MNIST, full=True),
+    _Entry(cases.ODD, "micfast"),
+    _Entry(cases.EVEN, "micfast"),
+)
+_TRAINING = (_Entry(cases.CHARACTERS_FLEET), _Entry(cases.MNIST_FLEET))
+_LATENCY = (
+    _Entry(cases.BATCHES[0], "others", n_threads=1),
+    # With 4000 targets the others take minutes.
+    *(_Entry(case, "others" if case.N <= 400 else "micfast") for case in cases.BATCHES),
+)
+_SCALING = tuple(_Entry(case, "others") for series in cases.SCALING.values() for case in series)
+
+SUITES: dict[str, tuple[_Entry, ...]] = {
+    "inversion": _INVERSION,
+    "training": _TRAINING,
+    "latency": _LATENCY,
+    "scaling": _SCALING,
+    "memory": (),
+}
+ALL = ("inversion", "training", "latency", "scaling")
+
+
+def run_suite(
+    suite: str,
+    *,
+    peers: list[str] | None = None,
+    n_threads: int | None = None,
+    quick: bool = False,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Measure one suite.
+
+    Parameters
+    ----------
+    suite : str
+        A key of :data:`SUITES`.
+    peers : list of str, optional
+        Ids of peers, see :func:`bench.peers.make_peers`.
+    n_threads : int, optional
+        Default: the CPUs of this process.
+    quick : bool
+        Toy sizes and two samples: to see that it works, not how fast it is.
+    say : callable
+        Gets a line for every case.
+
+    Returns
+    -------
+    dict
+        JSON-able; ``bench/README.md`` describes it.
+    """
+    n_threads = n_threads or cpu_count()
+    contenders = make_peers(peers)
+    start = time.perf_counter()
+    result: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "suite": suite,
+        "quick": quick,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **describe(),
+        "threads": n_threads,
+        "tolerance": TOLERANCE,
+        "fma_peak": [],
+        "rows": [],
+    }
+    if suite == "memory":
+        result["rows"] = measure_memory([peer.id for peer in contenders], n_threads, quick)
+        result["seconds"] = time.perf_counter() - start
+        return result
+    entries = _shrink(SUITES[suite]) if quick else SUITES[suite]
+    # On one thread, what asks for one is no longer a case of its own.
+    measurements = {(e.case, e.n_threads or n_threads): e for e in entries}
+    with FmaPeak() as peak:
+        # At both ends of the run: the clock may have changed meanwhile.
+        thread_counts = sorted({threads for _, threads in measurements})
+        result["fma_peak"] += _measure_peak(peak, thread_counts, quick)
+        for (case, threads), entry in measurements.items():
+            say(f"{suite}: {case.id}, {threads} thread{'s' if threads > 1 else ''}")
+            result["rows"] += measure_case(
+                case, entry.choose(contenders), threads, full=entry.full, quick=quick
+            )
+        result["fma_peak"] += _measure_peak(peak, thread_counts, quick)
+        result["fma_peak_missing"] = peak.missing
+    result["seconds"] = time.perf_counter() - start
+    return result
+
+
+def _shrink(entries: tuple[_Entry, ...]) -> tuple[_Entry, ...]:
+    """Entries at toy size; those that no longer differ from another appear once."""
+    unique: dict[Any, _Entry] = {}
+    for entry in entries:
+        case = cases.shrink(entry.case)
+        # One series from another, though both may hold the same sizes.
+        series = re.sub(r"\d*-quick$", "", case.id)
+        key = (replace(case, id=series), entry.n_threads)
+        unique.setdefault(key, replace(entry, case=case))
+    return tuple(unique.values())
+
+
+def _measure_peak(peak: FmaPeak, thread_counts: list[int], quick: bool) -> list[dict[str, Any]]:
+    seconds, repetitions = (0.02, 2) if quick else (0.2, 5)
+    isas = describe()["isas"] or ["baseline"]
+    return [
+        {
+            "isa": isa,
+            "threads": n_threads,
+            "flops_per_s": peak.measure(isa, n_threads, seconds, repetitions),
+        }
+        for n_threads in thread_counts
+        for isa in isas
+    ]
+
+
+def save(result: dict[str, Any], folder: Path) -> Path:
+    """Write ``<folder>/<suite>.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{result['suite']}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return path
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a result file.
+
+    Raises
+    ------
+    ValueError
+        If it is no result of this benchmark.
+    """
+    try:
+        result = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no result file: {error}") from error
+    if not isinstance(result, dict) or result.get("format") != FORMAT:
+        raise ValueError(f"{path} is no result file of bench")
+    if result["format_version"] != FORMAT_VERSION:
+        raise ValueError(f"{path} has format version {result['format_version']}, not 1")
+    return result

@@ -19,7 +19,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.distance import cdist
 
 from micfast._parallel import n_threads, parallel_map
 from micfast.data._fetch import cache_dir
@@ -453,6 +452,8 @@ def _by_falling_size(labels: NDArray[np.int64], k: int) -> NDArray[np.int64]:
 
 def _squared_euclidean(X: NDArray[Any], Y: NDArray[Any]) -> NDArray[np.float64]:
     """Squared Euclidean distances (n, k)."""
+    from scipy.spatial.distance import cdist
+
     return cdist(X.reshape(len(X), -1), Y.reshape(len(Y), -1), "sqeuclidean")
 
 

@@ -16,10 +16,12 @@ import pytest
 from matplotlib.image import imread
 
 import micfast
-from micfast import GeneratorBank, ModularInverseClassifier
+from micfast import GeneratorBank, ModularInverseClassifier, _backend
 from micfast._io import atomic_path, check_output_path
 from micfast.cli import main
 from micfast.experiments import demo
+
+HAS_KERNEL = _backend.extension is not None
 
 DEMO = ["demo", "--episodes", "5000", "--n-test", "40", "--iterations", "10", "--hidden-size", "9"]
 FIT = ["--episodes", "300", "--n-types", "2", "--hidden-size", "5", "--iterations", "10"]
@@ -84,8 +86,8 @@ def test_demo_reports_writes_and_draws(capsys):
         "invert_seconds",
         "inversions_per_second",
         "total_seconds",
-        "torch_seconds_per_inversion",
-        "speedup_over_torch",
+        # Compared with the fallback, where that isn't what ran.
+        *(["torch_seconds_per_inversion", "speedup_over_torch"] if HAS_KERNEL else []),
     ):
         assert isinstance(result[key], float), key
         assert result[key] > 0, key
@@ -103,9 +105,10 @@ def test_demo_reports_writes_and_draws(capsys):
     right = sum(row["n_right"] for row in result["per_class"])
     assert result["accuracy"] == pytest.approx(right / 40)
     comparison = result["torch_comparison"]
-    assert comparison["n_targets"] == 40
-    assert comparison["median_relative_difference"] < 1e-4
-    assert comparison["n_equal_decisions"] >= 39
+    assert comparison["n_targets"] == (40 if HAS_KERNEL else 0)
+    if HAS_KERNEL:
+        assert comparison["median_relative_difference"] < 1e-4
+        assert comparison["n_equal_decisions"] >= 39
 
     assert f"{result['accuracy']:.1%}" in captured.out
     assert "0 iterations" in captured.out

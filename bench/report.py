@@ -287,7 +287,7 @@ def _plot_lines(result: dict[str, Any], letters: list[str]) -> Any:
             handles.setdefault(own[0]["label"], line)
         _log_axis(ax, sizes)
         ax.set_xlabel(_fixed_sizes(rows, letter))
-    axes[0].set_ylabel("seconds per target" if per_target else "seconds")
+    axes[0].set_ylabel("time per target" if per_target else "time")
     _finish(figure, result, list(handles.values()), list(handles))
     return figure
 
@@ -299,15 +299,17 @@ def _fixed_sizes(rows: list[Row], letter: str) -> str:
 
 
 def _log_axis(ax: Any, sizes: list[int]) -> None:
-    from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
+    from matplotlib.ticker import EngFormatter, FixedLocator, LogLocator, NullLocator
 
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.xaxis.set_major_locator(FixedLocator(sizes))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xticks(sizes, [str(size) for size in sizes])
-    ax.yaxis.set_major_locator(LogLocator(base=10, numticks=12))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    # 1, 2 and 5 in every decade: a narrow range shows numbers, too.
+    ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=12))
+    ax.yaxis.set_major_formatter(EngFormatter("s"))
+    ax.yaxis.set_minor_locator(NullLocator())
     ax.grid(True, color=_GRID, linewidth=0.7)
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=8, colors=_INK)

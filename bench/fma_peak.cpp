@@ -1,9 +1,11 @@
-// The most float32 FMA work this machine does: independent chains of acc = acc * a + b in registers.
+// The most float32 FMA work this machine does: independent chains of acc = acc * a + b in
+// registers.
 //
 //   fma_peak THREADS SECONDS REPETITIONS
 //
-// prints one figure in flop/s per repetition. BYTES is the width of a register; the compiler's flags
-// choose the instructions (without FMA: a multiplication and an addition, two flop all the same).
+// prints one figure in flop/s per repetition. BYTES is the width of a register; the compiler's
+// flags choose the instructions (without FMA: a multiplication and an addition, two flop all the
+// same).
 
 #include <atomic>
 #include <chrono>

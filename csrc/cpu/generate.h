@@ -16,7 +16,7 @@ struct Generator {
 
   Generator(const GenerateProblem<T>& problem, Arena& arena) : p(problem) {
     weights.take(arena, p.sizes);
-    state.take(arena, p.sizes, false);
+    state.take(arena, p.sizes, 0);
     z = arena.take<T>(p.sizes.input_size * row);
     y = arena.take<T>(p.sizes.n_steps * p.sizes.output_size * row);
   }
@@ -76,7 +76,9 @@ struct GeneratorBackward {
 
   GeneratorBackward(const GenerateBackwardProblem<T>& problem, Arena& arena)
       : p(problem),
-        gradient((weights.take(arena, p.sizes), state.take(arena, p.sizes, true), p.sizes), arena) {
+        gradient((weights.take(arena, p.sizes),
+                  state.take(arena, p.sizes, WeightGradient<T>::kSegment), p.sizes),
+                 arena) {
     const Sizes& s = p.sizes;
     z = arena.take<T>(s.input_size * row);
     d_z = arena.take<T>(s.input_size * row);

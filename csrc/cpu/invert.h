@@ -58,7 +58,7 @@ struct Inverter {
         loss_scale(static_cast<T>(1. / (problem.sizes.n_steps * problem.sizes.output_size))) {
     const Sizes& s = p.sizes;
     weights.take(arena, s);
-    state.take(arena, s, p.n_iter > 0);
+    state.take(arena, s, p.n_iter > 0 ? 2 : 0);
     target = arena.take<T>(s.n_steps * s.output_size * row);
     residual = arena.take<T>(s.n_steps * s.output_size * row);
     z = arena.take<T>(s.input_size * row);
@@ -103,8 +103,8 @@ struct Inverter {
     const int64_t N = p.sizes.n_targets, K = p.sizes.input_size;
     for (int lane = 0; lane < blocks.n_lanes(item); ++lane) {
       const Pair at = blocks.pair(item, lane);
-      if (errors) errors[at.module * N + at.target] = loss[lane];
-      if (latents) scatter_lane(latent, K, lane, latents + (at.module * N + at.target) * K);
+      errors[at.module * N + at.target] = loss[lane];
+      scatter_lane(latent, K, lane, latents + (at.module * N + at.target) * K);
     }
   }
 

@@ -83,22 +83,25 @@ struct PackedWeights {
 // Scratch of the two passes, all lane rows.
 template <class T>
 struct SequenceState {
-  static constexpr int kTapeRows = 6;     // of CellTape
-  static constexpr int64_t kSegment = 8;  // steps whose gate gradients are kept (weight_gradient.h)
-  T* h[2];                                // [H] each: state of even and odd steps
-  T* c;                                   // [H]
-  T* tape;                                // [T, H, 6]
-  T* d_a;  // [kSegment, 4H]: gate gradients, step t in slot t % kSegment
-  T* d_c;  // [H]
+  static constexpr int kTapeRows = 6;  // of CellTape
+  T* h[2];                             // [H] each: state of even and odd steps
+  T* c;                                // [H]
+  T* tape;                             // [T, H, 6]
+  T* d_a;                              // [n_slots, 4H]: gate gradients, step t in slot t % n_slots
+  T* d_c;                              // [H]
+  int64_t n_slots;
 
-  void take(Arena& arena, const Sizes& s, bool backward) {
+  // `slots`: steps whose gate gradients are kept; 2 are enough for backward() itself, 0 is for a
+  // forward pass without tape.
+  void take(Arena& arena, const Sizes& s, int64_t slots) {
+    n_slots = slots;
     const int64_t row = kLanes<T>, H = s.hidden_size;
     h[0] = arena.take<T>(H * row);
     h[1] = arena.take<T>(H * row);
     c = arena.take<T>(H * row);
-    tape = arena.take<T>(backward ? s.n_steps * H * kTapeRows * row : 0);
-    d_a = arena.take<T>(backward ? kSegment * 4 * H * row : 0);
-    d_c = arena.take<T>(backward ? H * row : 0);
+    tape = arena.take<T>(slots ? s.n_steps * H * kTapeRows * row : 0);
+    d_a = arena.take<T>(slots * 4 * H * row);
+    d_c = arena.take<T>(slots ? H * row : 0);
   }
   T* tape_of(int64_t t, int64_t unit, const Sizes& s) const {
     return tape + (t * s.hidden_size + unit) * kTapeRows * kLanes<T>;
@@ -187,7 +190,7 @@ void backward(const Sizes& s, const PackedWeights<Layout, T>& w, const T* d_y, T
 
   const T* d_a_next = nullptr;
   for (int64_t t = s.n_steps - 1; t >= 0; --t) {
-    T* d_a = state.d_a + (t % SequenceState<T>::kSegment) * 4 * H * row;
+    T* d_a = state.d_a + (t % state.n_slots) * 4 * H * row;
     for_row_blocks<kMaxRows<T>>(H, [&](auto rows, int64_t first) MICFAST_LAMBDA_INLINE {
       constexpr int kRows = decltype(rows)::value;
       Rows<T, kRows> d_h;

@@ -26,7 +26,9 @@ struct Trainer {
 
   Trainer(const TrainProblem<T>& problem, Arena& arena)
       : p(problem),
-        gradient((weights.take(arena, p.sizes), state.take(arena, p.sizes, true), p.sizes), arena) {
+        gradient((weights.take(arena, p.sizes),
+                  state.take(arena, p.sizes, WeightGradient<T>::kSegment), p.sizes),
+                 arena) {
     const Sizes& s = p.sizes;
     const int64_t n_rows = WeightGradient<T>::n_rows(s);
     gate_b = arena.take<T>(4 * s.hidden_size * row);

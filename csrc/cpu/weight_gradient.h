@@ -73,7 +73,7 @@ inline void add_rows(T* sum, int64_t rows, const T* a, int64_t a_step, int64_t n
 template <class T>
 struct WeightGradient {
   static constexpr int64_t row = kLanes<T>;
-  static constexpr int64_t kSegment = SequenceState<T>::kSegment;
+  static constexpr int64_t kSegment = 8;  // steps collected before they are multiplied
   const Sizes& s;
   T* gate_h;  // [4H, H]
   T* gate_x;  // [4H, K]

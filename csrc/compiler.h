@@ -1,10 +1,5 @@
-// What differs between compilers.
+// The kernels need gcc's vector types, builtins and attributes, which clang has too.
 #pragma once
 
-#if defined(__GNUC__)
 #define MICFAST_INLINE inline __attribute__((always_inline))
 #define MICFAST_LAMBDA_INLINE __attribute__((always_inline))
-#else
-#define MICFAST_INLINE inline
-#define MICFAST_LAMBDA_INLINE
-#endif

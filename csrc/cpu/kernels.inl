@@ -19,7 +19,7 @@ namespace MICFAST_ISA {
 // Subnormal numbers cost dozens of cycles each and mean nothing here: backward passes through
 // saturated gates decay into them. Flushed to zero while a work item runs.
 struct FlushSubnormals {
-#if defined(__SSE__) || defined(_M_X64)
+#if defined(__SSE__)
   unsigned saved = __builtin_ia32_stmxcsr();
   FlushSubnormals() { __builtin_ia32_ldmxcsr(saved | 0x8040); }
   ~FlushSubnormals() { __builtin_ia32_ldmxcsr(saved); }

@@ -1,15 +1,13 @@
-// Register wrapper for every other processor: the compiler's own vector types where it has them
-// (SSE2 on x86-64), plain scalars elsewhere. No fused multiply-add: products are rounded.
+// Register wrapper for every other processor: the vector types of gcc and clang, 128 bits wide
+// (SSE2 on x86-64). No fused multiply-add: products are rounded.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 
 namespace micfast {
 namespace MICFAST_ISA {
 
-#if defined(__GNUC__)
 template <class T>
 struct VecTraits;
 template <>
@@ -47,23 +45,6 @@ struct Vec {
   }
 };
 constexpr int kVectorsPerBlock = 2;
-#else
-template <class T>
-struct Vec {
-  using Reg = T;
-  static constexpr int kWidth = 1;
-  T v;
-  static Vec load(const T* p) { return {*p}; }
-  static Vec broadcast(T x) { return {x}; }
-  void store(T* p) const { *p = v; }
-  template <class F>
-  static Vec map(Vec a, F f) {
-    return {f(a.v)};
-  }
-  static Vec select(bool mask, Vec then, Vec otherwise) { return mask ? then : otherwise; }
-};
-constexpr int kVectorsPerBlock = 8;
-#endif
 template <class T>
 constexpr int kMaxRows = 4;
 
@@ -144,20 +125,10 @@ MICFAST_INLINE Vec<T> fraction(Vec<T> x) {
 template <class T>
 MICFAST_INLINE Vec<T> scale_by_pow2(Vec<T> p, Vec<T> n) {
   n = n + Vec<T>::broadcast(Exponent<T>::kRound);
-#if defined(__GNUC__)
   using Bits = typename VecTraits<T>::UnsignedBits;
   const Bits bits =
       reinterpret_cast<Bits>(p.v) + (reinterpret_cast<Bits>(n.v) << Exponent<T>::kMantissaBits);
   return {reinterpret_cast<typename Vec<T>::Reg>(bits)};
-#else
-  uint64_t a = 0, b = 0;
-  std::memcpy(&a, &p.v, sizeof(T));
-  std::memcpy(&b, &n.v, sizeof(T));
-  a += b << Exponent<T>::kMantissaBits;
-  Vec<T> result;
-  std::memcpy(&result.v, &a, sizeof(T));
-  return result;
-#endif
 }
 
 }  // namespace MICFAST_ISA

@@ -6,8 +6,6 @@ Owns clustering, its distances and the cache of its results; loads no data and t
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import threading
 import warnings
 import zipfile
@@ -20,6 +18,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from micfast._io import atomic_path
 from micfast._parallel import n_threads, parallel_map
 from micfast.data._fetch import cache_dir
 
@@ -556,24 +555,19 @@ def _read_cache(
 
 
 def _write_cache(path: Path, types: NDArray[Any], infos: list[TypeSelection]) -> None:
-    """Write a cache file under a temporary name, then rename it: a reader sees all or nothing."""
-    temporary = None
+    """Write a cache file, or warn where that is not possible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            temporary = file.name
+        with atomic_path(path) as temporary:
             np.savez(
-                file,
+                temporary,
                 types=types,
                 labels=np.concatenate([info.labels for info in infos]),
                 index=np.stack([info.index for info in infos]),
                 inertia=np.array([info.inertia for info in infos]),
                 n_iter=np.array([info.n_iter for info in infos]),
             )
-        os.replace(temporary, path)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         warnings.warn(
             f"select_types_per_class: the types could not be cached in {path.parent} ({error}); "
             "set MICFAST_CACHE to a folder that can be written, or pass cache=False",

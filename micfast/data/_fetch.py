@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from micfast._io import atomic_path
+
 __all__ = ["DownloadError", "RemoteFile", "cache_dir", "data_dir", "locate"]
 
 # Largest archive member that is unpacked, in bytes: the UCI file has about 8e6, so a member that
@@ -145,7 +147,8 @@ def locate(
                 if not present:
                     path.unlink()
                 raise
-            _write_atomically(record, _sha256(path) + "\n")
+            with atomic_path(record) as temporary:
+                temporary.write_text(_sha256(path) + "\n", encoding="ascii")
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise DownloadError(
             f"{file.name} could not be fetched from {file.source} ({error}). Fetch it in another "
@@ -217,13 +220,6 @@ def _read_record(record: Path) -> str | None:
             f"{record} does not hold a sha256; delete it to trust the file beside it anew"
         )
     return text
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """Write a small file so that readers see all of it or nothing."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)
 
 
 def _sha256(path: Path) -> str:

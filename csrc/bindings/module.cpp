@@ -52,7 +52,6 @@ void run(const JobKernel<T, Problem>& kernel, const Problem<T>& problem, int n_t
     const py::gil_scoped_acquire gil;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
     if (!progress.is_none()) progress(fraction);
-    return true;
   };
   const py::gil_scoped_release no_gil;
   run_job<T, Problem>(kernel, problem, n_threads, watch);

@@ -86,10 +86,10 @@ struct AlignedDelete {
 // Threads live as long as the job: starting one costs some 20 microseconds, a job milliseconds to
 // minutes, and nothing is left behind that a fork could break.
 template <class T, template <class> class Problem>
-bool run_job(const JobKernel<T, Problem>& kernel, const Problem<T>& problem, int n_threads,
+void run_job(const JobKernel<T, Problem>& kernel, const Problem<T>& problem, int n_threads,
              const Watch& watch) {
   const int64_t n_items = kernel.n_items(problem);
-  if (n_items == 0) return true;
+  if (n_items == 0) return;
   const double total = static_cast<double>(n_items) *
                        static_cast<double>(std::max<int64_t>(1, kernel.units_per_item(problem)));
   const auto workspace_bytes = static_cast<std::size_t>(kernel.workspace_bytes(problem));
@@ -127,17 +127,13 @@ bool run_job(const JobKernel<T, Problem>& kernel, const Problem<T>& problem, int
     if (threads.empty()) throw;
   }
 
-  bool stopped_by_watch = false;
   {
     std::unique_lock<std::mutex> lock(mutex);
     const auto period = std::chrono::milliseconds(100);
     while (!finished.wait_for(lock, period, [&] { return n_running == 0; })) {
       lock.unlock();
       try {
-        if (!monitor.stopped && !watch(static_cast<double>(monitor.units) / total)) {
-          stopped_by_watch = true;
-          monitor.stopped = true;
-        }
+        if (!monitor.stopped) watch(static_cast<double>(monitor.units) / total);
       } catch (...) {
         const std::lock_guard<std::mutex> guard(mutex);
         failure = std::current_exception();
@@ -148,11 +144,10 @@ bool run_job(const JobKernel<T, Problem>& kernel, const Problem<T>& problem, int
   }
   for (std::thread& thread : threads) thread.join();
   if (failure) std::rethrow_exception(failure);
-  return !stopped_by_watch;
 }
 
 #define MICFAST_INSTANTIATE(T, Problem)                                                   \
-  template bool run_job<T, Problem>(const JobKernel<T, Problem>&, const Problem<T>&, int, \
+  template void run_job<T, Problem>(const JobKernel<T, Problem>&, const Problem<T>&, int, \
                                     const Watch&);
 MICFAST_INSTANTIATE(float, GenerateProblem)
 MICFAST_INSTANTIATE(double, GenerateProblem)

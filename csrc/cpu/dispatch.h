@@ -18,12 +18,13 @@ const std::vector<const InstructionSet*>& available_instruction_sets();
 const InstructionSet& active_instruction_set();
 
 // Watches a running job from the calling thread: called several times a second with the fraction
-// done; answering false stops the job.
-using Watch = std::function<bool(double)>;
+// done; an exception stops the job.
+using Watch = std::function<void(double)>;
 
-// Runs every work item of a job on `n_threads` threads. Answers false if the watch stopped it.
+// Runs every work item of a job on `n_threads` threads. Throws what the watch throws, once all
+// threads have stopped; the outputs are then incomplete.
 template <class T, template <class> class Problem>
-bool run_job(const JobKernel<T, Problem>& kernel, const Problem<T>& problem, int n_threads,
+void run_job(const JobKernel<T, Problem>& kernel, const Problem<T>& problem, int n_threads,
              const Watch& watch);
 
 }  // namespace micfast

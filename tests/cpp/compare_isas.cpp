@@ -33,7 +33,7 @@ double largest_difference(const std::vector<T>& a, const std::vector<T>& b) {
   return difference / largest;
 }
 
-const Watch kUnwatched = [](double) { return true; };
+const Watch kUnwatched = [](double) {};
 
 // What the three jobs give on one problem: outputs, errors, trained recurrent weights.
 template <class T>

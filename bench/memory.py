@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+import micfast
 from bench.cases import CHARACTERS, InversionCase, InversionProblem, make_problem
 from bench.peers import PEERS, PeerError
 
@@ -38,10 +40,14 @@ def measure_memory(peers: list[str], n_threads: int, quick: bool) -> list[dict[s
             {"kind": "stream", "peer": "micfast", "n": n}
             for n in (_STREAM_SIZES[:1] if quick else _STREAM_SIZES)
         ]
+    # The micfast that runs here, not a source folder without its extension that lies beside bench.
+    folders = (Path(micfast.__file__).parents[1], Path(__file__).parents[1])
+    path = os.pathsep.join(map(str, folders))
     for job in jobs:
         job["threads"] = n_threads
         done = subprocess.run(
-            [sys.executable, "-m", "bench.memory", json.dumps(job)],
+            [sys.executable, "-P", "-m", "bench.memory", json.dumps(job)],
+            env={**os.environ, "PYTHONPATH": path},
             capture_output=True,
             text=True,
             check=True,
@@ -82,8 +88,6 @@ def _run_invert(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run_stream(job: dict[str, Any]) -> dict[str, Any]:
-    import micfast
-
     case = replace(_STREAM, id=f"memory-stream-N{job['n']}", N=job["n"])
     bank = micfast.GeneratorBank.random(
         case.M,

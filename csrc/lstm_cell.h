@@ -53,5 +53,38 @@ MICFAST_INLINE CellGradient<T> cell_backward(Vec<T> dh, Vec<T> dc, const CellTap
   return d;
 }
 
+// How c_t and h_t change with the pre-activations, c_{t-1} and c_t: the cell's part of a
+// directional derivative. By the *scaled* pre-activations, so that tangents go through the same
+// packed weights.
+template <class T>
+struct CellSlopes {
+  Vec<T> c_i, c_f, c_g;  // of c_t by a_i, a_f, a_g
+  Vec<T> c_c;            // of c_t by c_{t-1}
+  Vec<T> h_o, h_c;       // of h_t by a_o, c_t
+};
+
+template <class T>
+MICFAST_INLINE CellSlopes<T> cell_slopes(const CellTape<T>& s) {
+  const Vec<T> one = Vec<T>::broadcast(1);
+  const Vec<T> per_sigmoid = Vec<T>::broadcast(1 / kSigmoidScale<T>);
+  const Vec<T> per_tanh = Vec<T>::broadcast(1 / kTanhScale<T>);
+  CellSlopes<T> d;
+  d.c_i = (s.i * per_sigmoid) * (one - s.i) * s.g;
+  d.c_f = (s.f * per_sigmoid) * (one - s.f) * s.c_prev;
+  d.c_g = (s.i * per_tanh) * fnma(s.g, s.g, one);
+  d.c_c = s.f;
+  d.h_o = (s.o * per_sigmoid) * (one - s.o) * s.tanh_c;
+  d.h_c = s.o * fnma(s.tanh_c, s.tanh_c, one);
+  return d;
+}
+
+// The cell's tangent: h and c change by the state returned.
+template <class T>
+MICFAST_INLINE CellState<T> cell_tangent(Vec<T> a_i, Vec<T> a_f, Vec<T> a_g, Vec<T> a_o,
+                                         Vec<T> c_prev, const CellSlopes<T>& d) {
+  const Vec<T> c = fma(d.c_g, a_g, fma(d.c_f, a_f, fma(d.c_i, a_i, d.c_c * c_prev)));
+  return {fma(d.h_c, c, d.h_o * a_o), c};
+}
+
 }  // namespace MICFAST_ISA
 }  // namespace micfast

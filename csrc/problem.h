@@ -64,21 +64,40 @@ struct GenerateBackwardProblem {
   WeightOutputs<T> d_weights;  // out
 };
 
+// What both ways of inversion share. Every target is searched from S starts, each a pair (n, s) of
+// its own; sizes.n_targets counts the pairs, N * S.
 template <class T>
-struct InvertProblem {
+struct SearchProblem {
   Sizes sizes;
   Weights<T> weights;
-  const T* targets;        // in  [N, T, O]
-  const T* init;           // in  element (m, n, k) at m * init_stride_m + n * init_stride_n + k
-  int64_t init_stride_m;   // 0 where all modules share a start
-  int64_t init_stride_n;   // 0 where all targets share a start
-  int64_t n_iter;          // I
+  const T* targets;         // in  [N, T, O]
+  const T* init;            // in  element (m, n, s, k) at the strides' sum + k
+  int64_t init_strides[3];  // of m, n and s; 0 where all of them share a start
+  int64_t n_starts;         // S
+  int64_t n_iter;           // I
+  double tol;               // a pair stops once an iteration gains less than this; 0: never
+  T* errors;                // out [M, N * S]
+  T* latents;               // out [M, N * S, K]
+  int32_t* n_steps;         // out [M, N * S], iterations used
+  bool* converged;          // out [M, N * S], stopped by tol
+  T* error_history;         // out [I + 1, M, N * S], or null
+  T* latent_history;        // out [I + 1, M, N * S, K], or null
+};
+
+// By projected Adam.
+template <class T>
+struct InvertProblem {
+  SearchProblem<T> search;
   AdamSettings adam;       // used without bias correction
   bool unprojected_error;  // measure the final error before the last projection
-  T* errors;               // out [M, N]
-  T* latents;              // out [M, N, K]
-  T* error_history;        // out [I + 1, M, N], or null
-  T* latent_history;       // out [I + 1, M, N, K], or null
+};
+
+// By Levenberg and Marquardt's method.
+template <class T>
+struct InvertLMProblem {
+  SearchProblem<T> search;
+  double damping;  // at the start, relative to the mean curvature
+  bool simplex;    // keep the inputs non-negative with sum 1
 };
 
 template <class T>
@@ -117,6 +136,7 @@ struct KernelSet {
   JobKernel<T, GenerateProblem> generate;
   JobKernel<T, GenerateBackwardProblem> generate_backward;
   JobKernel<T, InvertProblem> invert;
+  JobKernel<T, InvertLMProblem> invert_lm;
   JobKernel<T, TrainProblem> train;
   // y[i] = sigmoid(x[i]) or tanh(x[i]): the kernel's own activations, for the accuracy test.
   void (*sigmoid)(const T* x, T* y, int64_t n);

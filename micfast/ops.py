@@ -17,7 +17,7 @@ from micfast import _backend, reference
 from micfast._backend import resolve_backend
 from micfast.reference import InvertResult, TrainResult
 
-__all__ = ["generate", "invert", "resolve_backend", "train"]
+__all__ = ["generate", "invert", "invert_lm", "resolve_backend", "train"]
 
 Progress = Callable[[float], object]
 Weights = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -115,24 +115,43 @@ def _check_generate(
     return M, latents.shape[1], n_steps, H, K, O
 
 
-def _check_invert(
-    weights: Weights, targets: Tensor, init: Tensor, n_iter: int, adam: tuple[float, ...]
+def _check_search(
+    function: str, weights: Weights, targets: Tensor, init: Tensor, n_iter: int, tol: float
 ) -> tuple[int, int, int, int, int, int]:
-    M, H, K, O = _check_weights("invert", weights)
-    _check_like("invert", "targets", targets, weights[0], "W_ih")
-    _check_shape("invert", "targets", targets, "(N, T, O)", None, None, O)
+    M, H, K, O = _check_weights(function, weights)
+    _check_like(function, "targets", targets, weights[0], "W_ih")
+    _check_shape(function, "targets", targets, "(N, T, O)", None, None, O)
     N, T, _ = targets.shape
-    _check_steps("invert", "the number of steps of targets", T)
-    _check_like("invert", "init", init, weights[0], "W_ih")
-    _check_shape("invert", "init", init, "(M or 1, N or 1, K)", None, None, K)
-    if init.shape[0] not in (1, M) or init.shape[1] not in (1, N):
+    _check_steps(function, "the number of steps of targets", T)
+    _check_like(function, "init", init, weights[0], "W_ih")
+    _check_shape(function, "init", init, "(M or 1, N or 1, S, K)", None, None, None, K)
+    if init.shape[0] not in (1, M) or init.shape[1] not in (1, N) or init.shape[2] < 1:
         raise ValueError(
-            f"invert: init must have shape ({M} or 1, {N} or 1, {K}), got {tuple(init.shape)}"
+            f"{function}: init must have shape ({M} or 1, {N} or 1, {K}), or with S >= 1 starts "
+            f"({M} or 1, {N} or 1, S, {K}), got {tuple(init.shape)}"
         )
     if n_iter < 0:
-        raise ValueError(f"invert: n_iter must be at least 0, got {n_iter}")
-    _check_adam("invert", *adam)
+        raise ValueError(f"{function}: n_iter must be at least 0, got {n_iter}")
+    if not tol >= 0:
+        raise ValueError(f"{function}: tol must not be negative, got {tol}")
     return M, N, T, H, K, O
+
+
+def _with_starts(function: str, init: Tensor) -> Tensor:
+    """Starts with their axis: (M or 1, N or 1, S, K)."""
+    if init.dim() == 3:
+        return init.unsqueeze(2)
+    if init.dim() == 4:
+        return init
+    raise ValueError(
+        f"{function}: init must have shape (M or 1, N or 1, K) or (M or 1, N or 1, S, K), "
+        f"got {tuple(init.shape)}"
+    )
+
+
+def _check_damping(damping: float) -> None:
+    if not 0 < damping < float("inf"):
+        raise ValueError(f"invert_lm: damping must be finite and above 0, got {damping}")
 
 
 def _check_adam(function: str, lr: float, beta1: float, beta2: float, eps: float) -> None:
@@ -321,11 +340,67 @@ def _generate_vjp(ctx: torch.autograd.function.FunctionCtx, d_outputs: Tensor) -
 torch.library.register_autograd("micfast::generate", _generate_vjp, setup_context=_generate_setup)
 
 
+SearchTensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def _search_outputs(
+    W_ih: Tensor, targets: Tensor, init: Tensor, n_iter: int, return_history: bool
+) -> SearchTensors:
+    """Tensors for the results of a search, in the order of :class:`InvertResult`."""
+    shape = (W_ih.shape[0], targets.shape[0], init.shape[2])
+    K, n_rows = W_ih.shape[2], n_iter + 1 if return_history else 0
+    return (
+        targets.new_empty(shape),
+        targets.new_empty(*shape, K),
+        targets.new_empty(shape, dtype=torch.int32),
+        targets.new_empty(shape, dtype=torch.bool),
+        targets.new_empty(n_rows, *shape),
+        targets.new_empty(n_rows, *shape, K),
+    )
+
+
+def _run_search(
+    name: str,
+    weights: Weights,
+    targets: Tensor,
+    init: Tensor,
+    n_iter: int,
+    return_history: bool,
+    tol: float,
+    *settings: object,
+) -> SearchTensors:
+    """Check and run the kernel of that name; ``settings`` are its own arguments."""
+    M, N, T, H, K, O = _check_search(name, weights, targets, init, n_iter, tol)
+    dense = _dense(*weights, targets, init)
+    *weight_tensors, targets, init = dense
+    outputs = _search_outputs(weights[0], targets, init, n_iter, return_history)
+    addresses = _addresses(list(outputs))
+    if not return_history:
+        addresses[-2:] = [0, 0]
+    n_starts = init.shape[2]
+    _kernel(name, targets.dtype)(
+        (
+            (M, N * n_starts, T, H, K, O),
+            _addresses(weight_tensors),
+            _addresses([targets, init]),
+            [0 if init.shape[axis] == 1 else init.stride(axis) for axis in range(3)],
+            (n_starts, n_iter),
+            tol,
+            addresses,
+        ),
+        *settings,
+        _threads(),
+        _progress.get(),
+    )
+    return outputs
+
+
 torch.library.define(
     "micfast::invert",
     "(Tensor W_ih, Tensor W_hh, Tensor b, Tensor W_out, Tensor b_out, "
     "Tensor targets, Tensor init, SymInt n_iter, float lr, float beta1, float beta2, float eps, "
-    "bool unprojected_error, bool return_history) -> (Tensor, Tensor, Tensor, Tensor)",
+    "bool unprojected_error, bool return_history, float tol) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     tags=torch.Tag.pt2_compliant_tag,
 )
 
@@ -346,32 +421,14 @@ def _invert_cpu(
     eps: float,
     unprojected_error: bool,
     return_history: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    tol: float,
+) -> SearchTensors:
     adam = (lr, beta1, beta2, eps)
-    sizes = _check_invert((W_ih, W_hh, b, W_out, b_out), targets, init, n_iter, adam)
-    M, N, _, _, K, _ = sizes
-    *weights, targets, init = _dense(W_ih, W_hh, b, W_out, b_out, targets, init)
-    errors, latents = targets.new_empty(M, N), targets.new_empty(M, N, K)
-    n_rows = n_iter + 1 if return_history else 0
-    error_history = targets.new_empty(n_rows, M, N)
-    latent_history = targets.new_empty(n_rows, M, N, K)
-    _kernel("invert", targets.dtype)(
-        sizes,
-        _addresses(weights),
-        targets.data_ptr(),
-        init.data_ptr(),
-        [0 if init.shape[0] == 1 else init.stride(0), 0 if init.shape[1] == 1 else init.stride(1)],
-        n_iter,
-        adam,
-        unprojected_error,
-        errors.data_ptr(),
-        latents.data_ptr(),
-        error_history.data_ptr() if return_history else 0,
-        latent_history.data_ptr() if return_history else 0,
-        _threads(),
-        _progress.get(),
+    _check_adam("invert", *adam)
+    weights = (W_ih, W_hh, b, W_out, b_out)
+    return _run_search(
+        "invert", weights, targets, init, n_iter, return_history, tol, adam, unprojected_error
     )
-    return errors, latents, error_history, latent_history
 
 
 @torch.library.register_fake("micfast::invert")
@@ -390,15 +447,58 @@ def _(
     eps: float,
     unprojected_error: bool,
     return_history: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    M, N, K = W_ih.shape[0], targets.shape[0], W_ih.shape[2]
-    n_rows = n_iter + 1 if return_history else 0
-    return (
-        targets.new_empty(M, N),
-        targets.new_empty(M, N, K),
-        targets.new_empty(n_rows, M, N),
-        targets.new_empty(n_rows, M, N, K),
+    tol: float,
+) -> SearchTensors:
+    return _search_outputs(W_ih, targets, init, n_iter, return_history)
+
+
+torch.library.define(
+    "micfast::invert_lm",
+    "(Tensor W_ih, Tensor W_hh, Tensor b, Tensor W_out, Tensor b_out, "
+    "Tensor targets, Tensor init, SymInt n_iter, float damping, bool simplex, "
+    "bool return_history, float tol) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    tags=torch.Tag.pt2_compliant_tag,
+)
+
+
+@torch.library.impl("micfast::invert_lm", "cpu")
+def _invert_lm_cpu(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    targets: Tensor,
+    init: Tensor,
+    n_iter: int,
+    damping: float,
+    simplex: bool,
+    return_history: bool,
+    tol: float,
+) -> SearchTensors:
+    _check_damping(damping)
+    weights = (W_ih, W_hh, b, W_out, b_out)
+    return _run_search(
+        "invert_lm", weights, targets, init, n_iter, return_history, tol, damping, simplex
     )
+
+
+@torch.library.register_fake("micfast::invert_lm")
+def _(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    targets: Tensor,
+    init: Tensor,
+    n_iter: int,
+    damping: float,
+    simplex: bool,
+    return_history: bool,
+    tol: float,
+) -> SearchTensors:
+    return _search_outputs(W_ih, targets, init, n_iter, return_history)
 
 
 torch.library.define(
@@ -541,6 +641,7 @@ def invert(
     eps: float = 1e-8,
     unprojected_error: bool = False,
     return_history: bool = False,
+    tol: float = 0.0,
     *,
     backend: str = "auto",
     n_threads: int | None = None,
@@ -567,20 +668,76 @@ def invert(
     RuntimeError
         For a backend that is missing here.
     """
-    _check_threads("invert", n_threads)
-    weights = (W_ih, W_hh, b, W_out, b_out)
     adam = (lr, beta1, beta2, eps)
+    _check_adam("invert", *adam)
+    weights = (W_ih, W_hh, b, W_out, b_out)
+    settings = (n_iter, *adam, unprojected_error, return_history, tol)
+    return _search(
+        "invert", weights, targets, init, settings, n_iter, tol, backend, n_threads, progress
+    )
+
+
+def invert_lm(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    targets: Tensor,
+    init: Tensor,
+    n_iter: int = 8,
+    damping: float = 0.1,
+    simplex: bool = True,
+    return_history: bool = False,
+    tol: float = 0.0,
+    *,
+    backend: str = "auto",
+    n_threads: int | None = None,
+    progress: Progress | None = None,
+) -> InvertResult:
+    """As :func:`invert`, by Levenberg and Marquardt's method.
+
+    Arguments and result as :func:`micfast.reference.invert_lm`; the others as in :func:`invert`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For shapes, devices, dtypes or settings that do not fit.
+    RuntimeError
+        For a backend that is missing here.
+    """
+    _check_damping(damping)
+    weights = (W_ih, W_hh, b, W_out, b_out)
+    settings = (n_iter, damping, simplex, return_history, tol)
+    return _search(
+        "invert_lm", weights, targets, init, settings, n_iter, tol, backend, n_threads, progress
+    )
+
+
+def _search(
+    name: str,
+    weights: Weights,
+    targets: Tensor,
+    init: Tensor,
+    settings: tuple,
+    n_iter: int,
+    tol: float,
+    backend: str,
+    n_threads: int | None,
+    progress: Progress | None,
+) -> InvertResult:
+    """The operator of that name, or its reference."""
+    _check_threads(name, n_threads)
+    starts = _with_starts(name, init)
     if resolve_backend(backend, targets.device) == "torch":
-        _check_invert(weights, targets, init, n_iter, adam)
-        return reference.invert(
-            *weights, targets, init, n_iter, *adam, unprojected_error, return_history
-        )
+        _check_search(name, weights, targets, starts, n_iter, tol)
+        return getattr(reference, name)(*weights, targets, init, *settings)
     with _running(n_threads, progress):
-        return InvertResult(
-            *torch.ops.micfast.invert(
-                *weights, targets, init, n_iter, *adam, unprojected_error, return_history
-            )
-        )
+        result = getattr(torch.ops.micfast, name)(*weights, targets, starts, *settings)
+    if init.dim() == 3:  # without the axis of starts, as init came
+        axes = (2, 2, 2, 2, 3, 3)
+        result = [tensor.squeeze(axis) for tensor, axis in zip(result, axes, strict=True)]
+    return InvertResult(*result)
 
 
 def train(

@@ -19,7 +19,9 @@ __all__ = [
     "InvertResult",
     "TrainResult",
     "generate",
+    "generate_with_derivatives",
     "invert",
+    "invert_lm",
     "philox_4x32",
     "philox_normal",
     "project",
@@ -28,13 +30,22 @@ __all__ = [
 ]
 
 _STREAM_TYPE, _STREAM_INPUT, _STREAM_TARGET = 0, 1, 2
+# Adam's error may rise for a few iterations: `tol` looks this many back.
+_PATIENCE = 5
+# Bounds of the relative damping of Levenberg and Marquardt's method, and of the curvature.
+_LEAST_DAMPING, _MOST_DAMPING, _LEAST_CURVATURE = 1e-9, 1e9, 1e-30
 
 
 class InvertResult(NamedTuple):
-    """What :func:`invert` returns; the histories are empty unless asked for."""
+    """What :func:`invert` and :func:`invert_lm` return; the histories are empty unless asked for.
+
+    With several starts, N is followed by an axis of length S everywhere.
+    """
 
     errors: Tensor  # (M, N)
     latents: Tensor  # (M, N, K)
+    n_steps: Tensor  # (M, N) int32, iterations used
+    converged: Tensor  # (M, N) bool, whether ``tol`` stopped it
     error_history: Tensor  # (I + 1, M, N)
     latent_history: Tensor  # (I + 1, M, N, K)
 
@@ -91,6 +102,46 @@ def generate(
     return torch.stack(outputs, dim=2)
 
 
+def generate_with_derivatives(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    latents: Tensor,
+    n_steps: int,
+) -> tuple[Tensor, Tensor]:
+    """As :func:`generate`, with the derivatives of the outputs by the latents, in forward mode.
+
+    Returns
+    -------
+    outputs : Tensor of shape (M, N, T, O)
+    derivatives : Tensor of shape (M, N, T, O, K)
+    """
+    M, N, K = latents.shape
+    # A leading axis of the K directions: dh[k] is the derivative of h by latents[..., k].
+    h = latents.new_zeros(M, N, W_hh.shape[-1])
+    c, dh = torch.zeros_like(h), h.new_zeros(K, *h.shape)
+    dc = torch.zeros_like(dh)
+    outputs, derivatives = [], []
+    for t in range(n_steps):
+        a, da = h @ W_hh.mT + b[:, None, :], dh @ W_hh.mT
+        if t == 0:
+            a = a + latents @ W_ih.mT
+            da = da + W_ih.permute(2, 0, 1)[:, :, None, :]
+        a_i, a_f, a_g, a_o = a.chunk(4, dim=-1)
+        da_i, da_f, da_g, da_o = da.chunk(4, dim=-1)
+        i, f, g, o = torch.sigmoid(a_i), torch.sigmoid(a_f), torch.tanh(a_g), torch.sigmoid(a_o)
+        dc = f * dc + f * (1 - f) * c * da_f + i * (1 - i) * g * da_i + i * (1 - g.square()) * da_g
+        c = f * c + i * g
+        tanh_c = torch.tanh(c)
+        dh = o * (1 - tanh_c.square()) * dc + o * (1 - o) * tanh_c * da_o
+        h = o * tanh_c
+        outputs.append(h @ W_out.mT + b_out[:, None, :])
+        derivatives.append(dh @ W_out.mT)
+    return torch.stack(outputs, dim=2), torch.stack(derivatives, dim=3).movedim(0, -1)
+
+
 def project(latents: Tensor) -> Tensor:
     """Clip to [0, 1] and normalise to sum 1 over the last axis; 1/K where the sum is zero."""
     clipped = latents.clamp(0, 1)
@@ -114,6 +165,7 @@ def invert(
     eps: float = 1e-8,
     unprojected_error: bool = False,
     return_history: bool = False,
+    tol: float = 0.0,
 ) -> InvertResult:
     """Find, for every module and target, the input vector that draws the target best.
 
@@ -127,8 +179,8 @@ def invert(
         As in :func:`generate`; frozen.
     targets : Tensor of shape (N, T, O)
         Sequences to reconstruct. One that holds NaN or infinity has error NaN.
-    init : Tensor of shape (M or 1, N or 1, K)
-        Where the latents start.
+    init : Tensor of shape (M or 1, N or 1, K) or (M or 1, N or 1, S, K)
+        Where the latents start; S starts are searched apart, and every result has their axis.
     n_iter : int
         Iterations; 0 measures the error at the projected start.
     lr, beta1, beta2, eps : float
@@ -138,47 +190,238 @@ def invert(
         returned are projected all the same.
     return_history : bool
         Also return error and (projected) latent before every step and at the end.
+    tol : float
+        Where positive, a latent is left as it is once five iterations have lowered its lowest
+        error by no more than this part of it.
 
     Returns
     -------
     InvertResult
         ``errors`` (M, N): mean over T and O of the squared difference; ``latents`` (M, N, K).
     """
-    M, N, K = W_ih.shape[0], targets.shape[0], W_ih.shape[2]
-    n_steps = targets.shape[1]
     weights = (W_ih.detach(), W_hh.detach(), b.detach(), W_out.detach(), b_out.detach())
+    z, targets, shape = _expand_starts(W_ih.shape[0], targets, init)
     invalid = ~torch.isfinite(targets).all(dim=-1).all(dim=-1)
 
     def error(z: Tensor) -> Tensor:
-        mse = (generate(*weights, z, n_steps) - targets).square().mean(dim=(-2, -1))
+        mse = (generate(*weights, z, targets.shape[1]) - targets).square().mean(dim=(-2, -1))
         return mse.masked_fill(invalid, torch.nan)
 
-    z = init.detach().expand(M, N, K).clone()
     m, v = torch.zeros_like(z), torch.zeros_like(z)
+    moving = torch.ones_like(z[..., 0], dtype=torch.bool)
+    n_steps = torch.full_like(moving, n_iter, dtype=torch.int32)
     error_history, latent_history = [], []
-    for _ in range(n_iter):
+    for i in range(n_iter):
         with torch.enable_grad():
             z = project(z).requires_grad_(True)
             loss = error(z)
             # Each loss depends on its own latent alone, so the gradient of the sum holds them all.
             (g,) = torch.autograd.grad(loss.sum(), z)
-        z = z.detach()
+        z, loss = z.detach(), loss.detach()
         if return_history:
-            error_history.append(loss.detach())
+            error_history.append(loss)
             latent_history.append(z)
+        if tol > 0:
+            if i == 0:
+                lowest = lowest_before = loss
+            lowest = torch.minimum(lowest, loss)
+            if i > 0 and i % _PATIENCE == 0:
+                stops = moving & ~(lowest_before - lowest > tol * lowest_before)
+                n_steps[stops] = i
+                moving = moving & ~stops
+                lowest_before = lowest
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g.square()
-        z = z - lr * m / (v.sqrt() + eps)
+        z = torch.where(moving[..., None], z - lr * m / (v.sqrt() + eps), z)
     with torch.no_grad():
         latents = project(z)
         errors = error(z if unprojected_error else latents)
+    error_history.append(errors)
+    latent_history.append(latents)
+    converged = ~moving & ~errors.isnan()
+    return _pack_result(
+        errors, latents, n_steps, converged, error_history, latent_history, shape, return_history
+    )
+
+
+def _expand_starts(
+    n_modules: int, targets: Tensor, init: Tensor
+) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """Starts (M, N S, K), targets (N S, T, O) to go with them, and the shape of the errors."""
+    N = targets.shape[0]
+    S, K = init.shape[2] if init.dim() == 4 else 1, init.shape[-1]
+    shape = (n_modules, N, S) if init.dim() == 4 else (n_modules, N)
+    z = init.detach().expand(*shape, K).reshape(n_modules, N * S, K).clone()
+    return z, targets.repeat_interleave(S, dim=0), shape
+
+
+def _pack_result(
+    errors: Tensor,
+    latents: Tensor,
+    n_steps: Tensor,
+    converged: Tensor,
+    error_history: list[Tensor],
+    latent_history: list[Tensor],
+    shape: tuple[int, ...],
+    return_history: bool,
+) -> InvertResult:
+    K, n_rows = latents.shape[-1], len(error_history) if return_history else 0
+    histories = (errors.new_empty(0), errors.new_empty(0))
     if return_history:
-        error_history.append(errors)
-        latent_history.append(latents)
-        return InvertResult(
-            errors, latents, torch.stack(error_history), torch.stack(latent_history)
+        histories = torch.stack(error_history), torch.stack(latent_history)
+    return InvertResult(
+        errors.reshape(shape),
+        latents.reshape(*shape, K),
+        n_steps.reshape(shape),
+        converged.reshape(shape),
+        histories[0].reshape(n_rows, *shape),
+        histories[1].reshape(n_rows, *shape, K),
+    )
+
+
+def invert_lm(
+    W_ih: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    W_out: Tensor,
+    b_out: Tensor,
+    targets: Tensor,
+    init: Tensor,
+    n_iter: int = 8,
+    damping: float = 0.1,
+    simplex: bool = True,
+    return_history: bool = False,
+    tol: float = 0.0,
+) -> InvertResult:
+    """As :func:`invert`, by Levenberg and Marquardt's method: damped Gauss-Newton steps.
+
+    Around the best latent z so far, with residuals r and their derivatives J, each iteration
+    minimises ``|r + J d|^2 + mu |d|^2`` over the step d and measures the error there. A step that
+    lowers it is kept. The damping ``mu`` is relative to the mean curvature, and adapts by Nielsen's
+    rule (report IMM-REP-1999-05).
+
+    Parameters
+    ----------
+    W_ih, W_hh, b, W_out, b_out, targets, init
+        As in :func:`invert`.
+    n_iter : int
+        Steps; each measures one new point. 0 measures the error at the start.
+    damping : float
+        At the start, relative.
+    simplex : bool
+        Keep the latents non-negative with sum 1: the start is projected, and of a step that would
+        leave, the components that turn negative are set to 0 and the others solved again. Without
+        it latents are free.
+    return_history : bool
+        Also return the lowest error so far, and its latent, before every step and at the end.
+    tol : float
+        Where positive, a search ends with a step that lowers the error by no more than this part of
+        it, or fails where its model promises no more.
+
+    Returns
+    -------
+    InvertResult
+        The lowest errors and their latents.
+    """
+    weights = (W_ih.detach(), W_hh.detach(), b.detach(), W_out.detach(), b_out.detach())
+    x, targets, shape = _expand_starts(W_ih.shape[0], targets, init)
+    K, T = x.shape[-1], targets.shape[1]
+    n_residuals = targets[0].numel() if len(targets) else 1
+    invalid = ~torch.isfinite(targets).all(dim=-1).all(dim=-1)
+
+    def measure(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Error, J'J and J'r in float64."""
+        outputs, derivatives = generate_with_derivatives(*weights, x, T)
+        r, J = (outputs - targets).flatten(2), derivatives.flatten(2, 3)
+        error = (r.square().sum(dim=-1).double() / n_residuals).masked_fill(invalid, torch.nan)
+        return error, (J.mT @ J).double(), (J.mT @ r[..., None])[..., 0].double()
+
+    if simplex:
+        x = project(x)
+    z, (error, A, g) = x, measure(x)
+    damping_now, growth = torch.full_like(error, damping), torch.full_like(error, 2.0)
+    finished, converged = error.isnan(), torch.zeros_like(error, dtype=torch.bool)
+    n_steps = torch.zeros_like(error, dtype=torch.int32)
+    error_history, latent_history = [error], [z]
+    for i in range(1, n_iter + 1):
+        mu = (damping_now * _mean_curvature(A, simplex)).clamp_min(_LEAST_CURVATURE)
+        d = _damped_step(A, g, z.double(), mu, simplex)
+        change = 2 * g * d + d * (A @ d[..., None])[..., 0]
+        predicted = -change.sum(dim=-1) / n_residuals
+        x = z.double() + d
+        if simplex:
+            x = x.clamp_min(0)
+            x = x / x.sum(dim=-1, keepdim=True)
+        x = x.to(z.dtype)
+        error_x, A_x, g_x = measure(x)
+
+        decrease = error - error_x
+        better, worse = ~finished & (decrease > 0), ~finished & ~(decrease > 0)
+        factor = (1 - (2 * decrease / predicted - 1) ** 3).clamp_min(1 / 3)
+        damping_now = torch.where(
+            better, (damping_now * factor).clamp_min(_LEAST_DAMPING), damping_now
         )
-    return InvertResult(errors, latents, errors.new_empty(0), errors.new_empty(0))
+        damping_now = torch.where(
+            worse, (damping_now * growth).clamp_max(_MOST_DAMPING), damping_now
+        )
+        growth = torch.where(worse, 2 * growth, torch.where(better, 2.0, growth))
+        n_steps = torch.where(finished, n_steps, i)
+        if tol > 0:
+            gain = torch.where(better, decrease, predicted)
+            converged = converged | (~finished & (gain <= tol * error))
+        z = torch.where(better[..., None], x, z)
+        error = torch.where(better, error_x, error)
+        A = torch.where(better[..., None, None], A_x, A)
+        g = torch.where(better[..., None], g_x, g)
+        finished = finished | converged
+        error_history.append(error)
+        latent_history.append(z)
+    return _pack_result(
+        error.to(z.dtype),
+        z,
+        n_steps,
+        converged,
+        [e.to(z.dtype) for e in error_history],
+        latent_history,
+        shape,
+        return_history,
+    )
+
+
+def _mean_curvature(A: Tensor, simplex: bool) -> Tensor:
+    """Mean eigenvalue of A (..., K, K); on the simplex, of A in the plane of constant sum."""
+    K = A.shape[-1]
+    trace = A.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
+    if not simplex:
+        return trace / K
+    return (trace - A.sum(dim=(-2, -1)) / K) / max(K - 1, 1)
+
+
+def _damped_step(A: Tensor, g: Tensor, z: Tensor, mu: Tensor, simplex: bool) -> Tensor:
+    """Minimise ``2 g d + d (A + mu) d`` over d (..., K); on the simplex, see :func:`invert_lm`."""
+    eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    if not simplex:
+        return _solve(A + mu[..., None, None] * eye, -g)
+    free = torch.ones_like(z, dtype=torch.bool)
+    for _ in range(A.shape[-1]):
+        # Inputs that leave the simplex go to 0; the others take over what they give up.
+        fixed = torch.where(free, 0, -z)
+        right = -(g + (A @ fixed[..., None])[..., 0])
+        # Rows and columns of the fixed ones are those of the unit matrix.
+        both = free[..., None] & free[..., None, :]
+        B = torch.where(both, A + mu[..., None, None] * eye, eye)
+        x1, x2 = _solve(B, torch.where(free, right, 0)), _solve(B, free.to(A.dtype))
+        shift = (-fixed.sum(dim=-1) - x1.sum(dim=-1)) / x2.sum(dim=-1)
+        d = torch.where(free, x1 + shift[..., None] * x2, -z)
+        stays = free & ~(z + d < 0)
+        if bool((stays == free).all()):
+            break
+        free = stays
+    return d
+
+
+def _solve(B: Tensor, right: Tensor) -> Tensor:
+    return torch.linalg.solve_ex(B, right)[0]
 
 
 def philox_4x32(key: np.ndarray, counter: np.ndarray) -> np.ndarray:

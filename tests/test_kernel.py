@@ -78,6 +78,118 @@ def test_invert_float64(isa, size, n_iter, unprojected):
         assert relative_difference(got, want) < 1e-7
 
 
+@SETTINGS
+@given(size=sizes, n_iter=st.integers(0, 12), tol=st.sampled_from([0.0, 1e-3]), S=st.integers(1, 3))
+def test_invert_float64_with_starts_and_early_stopping(isa, size, n_iter, tol, S):
+    M, N, T, H, K, O = size
+    weights = random_weights(M, H, K, O, torch.float64)
+    targets = torch.randn(N, T, O, dtype=torch.float64)
+    init = torch.rand(M if T % 2 else 1, N if H % 2 else 1, S, K, dtype=torch.float64)
+    arguments = (*weights, targets, init, n_iter, 0.05, 0.9, 0.99, 1e-8, False, True, tol)
+    kernel = ops.invert(*arguments, backend="cpu")
+    expected = ops.invert(*arguments, backend="torch")
+    for got, want in zip(kernel, expected, strict=True):
+        assert relative_difference(got, want) < 1e-7
+
+
+@SETTINGS
+@given(size=sizes, n_iter=st.integers(0, 4), simplex=st.booleans(), S=st.integers(1, 3))
+def test_invert_lm_float64(isa, size, n_iter, simplex, S):
+    M, N, T, H, K, O = size
+    weights = random_weights(M, H, K, O, torch.float64)
+    targets = torch.randn(N, T, O, dtype=torch.float64)
+    init = torch.rand(M if T % 2 else 1, N if H % 2 else 1, S, K, dtype=torch.float64)
+    arguments = (*weights, targets, init, n_iter, 0.1, simplex, True)
+    kernel = ops.invert_lm(*arguments, backend="cpu")
+    expected = ops.invert_lm(*arguments, backend="torch")
+    # Errors determine the algorithm's path; latents less so, where they hardly matter.
+    for name in ("errors", "error_history"):
+        assert relative_difference(getattr(kernel, name), getattr(expected, name)) < 1e-7
+    if N:
+        drawn = [ops.generate(*weights, r.latents.flatten(1, 2), T) for r in (kernel, expected)]
+        assert relative_difference(*drawn) < 1e-4
+    assert torch.equal(kernel.n_steps, expected.n_steps)
+
+
+def lm_problem(dtype=torch.float32):
+    problem = trained_problem()[0]
+    return [x.to(dtype) for x in problem]
+
+
+def test_invert_lm_of_trained_modules(isa):
+    """In float32 as near to float64 as PyTorch is, and at lower errors than Adam."""
+    problem = lm_problem()
+    kernel = ops.invert_lm(*problem, 8, backend="cpu").errors.double()
+    expected = ops.invert_lm(*problem, 8, backend="torch").errors.double()
+    exact = ops.invert_lm(*lm_problem(torch.float64), 8, backend="torch").errors
+    distance = (kernel - exact).abs() / exact
+    assert distance.median() <= 3 * ((expected - exact).abs() / exact).median() + 1e-6
+    assert (distance <= 1e-3).double().mean() >= 0.95
+    own = torch.arange(kernel.shape[1]) % kernel.shape[0], torch.arange(kernel.shape[1])
+    assert kernel[own].mean() < ops.invert(*problem, 50).errors.double()[own].mean()
+
+
+def test_lm_results_do_not_depend_on_neighbours_or_threads(isa):
+    *weights, targets, init = lm_problem()
+    for tol in (0.0, 1e-2):
+        whole = ops.invert_lm(*weights, targets, init, 7, tol=tol)
+        order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(1))
+        shuffled = ops.invert_lm(*weights, targets[order], init, 7, tol=tol, n_threads=3)
+        for got, want in zip(shuffled[:4], whole[:4], strict=True):
+            assert torch.equal(got, want[:, order])
+        part = ops.invert_lm(*weights, targets[5:6], init, 7, tol=tol, n_threads=1)
+        assert torch.equal(part.errors, whole.errors[:, 5:6])
+        one = ops.invert_lm(*[w[1:2] for w in weights], targets, init, 7, tol=tol)
+        assert torch.equal(one.latents, whole.latents[1:2])
+
+
+@pytest.mark.parametrize("solver", [ops.invert, ops.invert_lm])
+def test_starts_are_searches_of_their_own(isa, solver):
+    *weights, targets, _ = lm_problem()
+    starts = torch.rand(4, len(targets), 3, 4, generator=torch.Generator().manual_seed(5))
+    together = solver(*weights, targets, starts, 6, return_history=True)
+    for s in range(3):
+        alone = solver(*weights, targets, starts[:, :, s], 6, return_history=True)
+        assert torch.equal(together.errors[..., s], alone.errors)
+        assert torch.equal(together.latents[:, :, s], alone.latents)
+        assert torch.equal(together.error_history[..., s], alone.error_history)
+    shared = solver(*weights, targets, starts[:1, :1], 6)
+    assert torch.equal(
+        shared.errors, solver(*weights, targets, starts[:1, :1].expand_as(starts), 6).errors
+    )
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+@pytest.mark.parametrize("solver", [ops.invert, ops.invert_lm])
+def test_early_stopping_saves_steps_and_says_so(isa, solver, backend):
+    problem = lm_problem()
+    whole = solver(*problem, 40, backend=backend)
+    early = solver(*problem, 40, tol=1e-2, backend=backend)
+    assert (whole.n_steps == 40).all()
+    assert not whole.converged.any()
+    assert torch.equal(early.converged, early.n_steps < 40)
+    assert early.converged.double().mean() > 0.9
+    assert (early.errors <= 1.2 * whole.errors + 1e-4).double().mean() > 0.8
+    # A search that went on to the end is not touched by the watch.
+    rest = ~early.converged
+    assert torch.equal(early.errors[rest], whole.errors[rest])
+
+
+def test_lm_leaves_targets_that_are_not_finite_alone(isa):
+    *weights, targets, init = lm_problem()
+    dirty = targets.clone()
+    dirty[3, 2, 1], dirty[17, 0, 0] = torch.nan, torch.inf
+    for tol in (0.0, 1e-3):
+        clean = ops.invert_lm(*weights, targets, init, 5, tol=tol)
+        result = ops.invert_lm(*weights, dirty, init, 5, tol=tol)
+        bad = torch.zeros(len(targets), dtype=torch.bool)
+        bad[[3, 17]] = True
+        assert result.errors[:, bad].isnan().all()
+        assert not result.converged[:, bad].any()
+        assert (result.n_steps[:, bad] == 0).all()
+        assert torch.equal(result.errors[:, ~bad], clean.errors[:, ~bad])
+
+
 @functools.cache
 def trained_problem():
     """Modules trained for a while, targets between their types, and the reference's errors.

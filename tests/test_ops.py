@@ -39,10 +39,15 @@ def test_opcheck(problem):
     torch.library.opcheck(
         torch.ops.micfast.generate_backward.default, (*weights, latents.detach(), d_outputs)
     )
+    starts = init.unsqueeze(2).repeat(1, 1, 3, 1)
     for history in (False, True):
         torch.library.opcheck(
             torch.ops.micfast.invert.default,
-            (*weights, targets, init, 3, 0.05, 0.9, 0.99, 1e-8, False, history),
+            (*weights, targets, starts, 3, 0.05, 0.9, 0.99, 1e-8, False, history, 1e-3),
+        )
+        torch.library.opcheck(
+            torch.ops.micfast.invert_lm.default,
+            (*weights, targets, starts, 3, 0.1, True, history, 0.0),
         )
     fleet = random_fleet(2, 4, 6, 2, torch.float64)
     torch.library.opcheck(
@@ -52,7 +57,7 @@ def test_opcheck(problem):
 
 @needs_kernel
 def test_operators_are_registered():
-    for name in ("generate", "generate_backward", "invert", "train"):
+    for name in ("generate", "generate_backward", "invert", "invert_lm", "train"):
         assert hasattr(torch.ops.micfast, name)
 
 

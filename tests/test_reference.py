@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import relative_difference, stacked_weights, torch_modules
+from helpers import random_weights, relative_difference, stacked_weights, torch_modules
 from torch import nn
 
 from micfast import reference
@@ -166,3 +166,76 @@ def test_types_are_drawn_uniformly():
     types = np.arange(3.0).reshape(3, 1, 1)
     drawn = np.array([reference.sample_episode(9, e, types, 0, 0)[1].item() for e in range(3000)])
     assert np.all(np.abs(np.bincount(drawn.astype(int)) / 3000 - 1 / 3) < 0.04)
+
+
+def test_derivatives_are_those_of_torch_func_jvp():
+    weights = random_weights(2, 5, 3, 2, torch.float64)
+    latents = torch.rand(2, 4, 3, dtype=torch.float64)
+    outputs, derivatives = reference.generate_with_derivatives(*weights, latents, 6)
+    for k in range(3):
+        direction = torch.zeros_like(latents)
+        direction[..., k] = 1
+        value, tangent = torch.func.jvp(
+            lambda z: reference.generate(*weights, z, 6), (latents,), (direction,)
+        )
+        torch.testing.assert_close(outputs, value)
+        torch.testing.assert_close(derivatives[..., k], tangent)
+
+
+@pytest.mark.parametrize("simplex", [True, False])
+def test_lm_never_gets_worse_and_stays_where_it_may(simplex):
+    weights = random_weights(3, 6, 4, 2, torch.float64)
+    targets = torch.randn(5, 9, 2, dtype=torch.float64)
+    init = torch.rand(3, 5, 4, dtype=torch.float64)
+    result = reference.invert_lm(*weights, targets, init, 12, simplex=simplex, return_history=True)
+    assert (result.error_history.diff(dim=0) <= 0).all()
+    assert (result.error_history[-1] < result.error_history[0]).all()
+    drawn = reference.generate(*weights, result.latents, 9)
+    torch.testing.assert_close(result.errors, (drawn - targets).square().mean(dim=(2, 3)))
+    if simplex:
+        assert (result.latents >= 0).all()
+        torch.testing.assert_close(result.latents.sum(-1), torch.ones_like(result.errors))
+    else:
+        assert (result.latents < 0).any()
+
+
+def test_lm_finds_a_drawn_sequence_again():
+    weights = random_weights(1, 8, 3, 2, torch.float64)
+    truth = torch.tensor([[[0.6, 0.3, 0.1], [0.0, 0.25, 0.75]]], dtype=torch.float64)
+    targets = reference.generate(*weights, truth, 12)[0]
+    init = torch.full((1, 1, 3), 1 / 3, dtype=torch.float64)
+    result = reference.invert_lm(*weights, targets, init, 30)
+    assert result.errors.max() < 1e-12
+    torch.testing.assert_close(result.latents, truth, atol=1e-4, rtol=0)
+
+
+def quadratic_problem():
+    generator = torch.Generator().manual_seed(3)
+    J = torch.randn(60, 6, 3, generator=generator, dtype=torch.float64)
+    g = 3 * torch.randn(60, 3, generator=generator, dtype=torch.float64)
+    z = reference.project(torch.rand(60, 3, generator=generator, dtype=torch.float64) - 0.3)
+    return J.mT @ J, g, z, torch.full((60,), 0.5, dtype=torch.float64)
+
+
+def test_free_lm_step_solves_the_normal_equations():
+    A, g, z, mu = quadratic_problem()
+    d = reference._damped_step(A, g, z, mu, simplex=False)
+    torch.testing.assert_close((A @ d[..., None])[..., 0] + mu[:, None] * d, -g)
+
+
+def test_lm_step_on_the_simplex_is_hardly_beaten_by_any_other():
+    """Against a fine grid: components once fixed are not freed again, so a few steps fall short."""
+    A, g, z, mu = quadratic_problem()
+    d = reference._damped_step(A, g, z, mu, simplex=True)
+    torch.testing.assert_close((z + d).sum(-1), torch.ones(60, dtype=torch.float64))
+    assert (z + d >= -1e-12).all()
+
+    def value(d):
+        damped = (A @ d[..., None])[..., 0] + mu[:, None] * d
+        return (2 * g * d + d * damped).sum(-1)
+
+    a, b = torch.meshgrid(*2 * [torch.linspace(0, 1, 101, dtype=torch.float64)], indexing="ij")
+    corners = torch.stack([a, b, 1 - a - b], dim=-1)[a + b <= 1]
+    best = torch.stack([value(corner - z) for corner in corners]).amin(0)
+    assert (value(d) <= best + 1e-9).double().mean() >= 0.9
+    assert (value(d) <= 0).all()

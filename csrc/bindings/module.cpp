@@ -33,6 +33,31 @@ WeightOutputs<T> weight_outputs_of(const WeightAddresses& a) {
   return {pointer<T>(a[0]), pointer<T>(a[1]), pointer<T>(a[2]), pointer<T>(a[3]), pointer<T>(a[4])};
 }
 
+// sizes; weights; targets, init; its strides; n_starts, n_iter; tol; errors, latents, n_steps,
+// converged, error_history, latent_history
+using SearchArguments =
+    std::tuple<SizeArray, WeightAddresses, std::array<std::uintptr_t, 2>, std::array<int64_t, 3>,
+               std::array<int64_t, 2>, double, std::array<std::uintptr_t, 6>>;
+
+template <class T>
+SearchProblem<T> search_of(const SearchArguments& a) {
+  const auto& [sizes, weights, in, strides, counts, tol, out] = a;
+  return {sizes_of(sizes),
+          weights_of<T>(weights),
+          pointer<const T>(in[0]),
+          pointer<const T>(in[1]),
+          {strides[0], strides[1], strides[2]},
+          counts[0],
+          counts[1],
+          tol,
+          pointer<T>(out[0]),
+          pointer<T>(out[1]),
+          pointer<int32_t>(out[2]),
+          pointer<bool>(out[3]),
+          pointer<T>(out[4]),
+          pointer<T>(out[5])};
+}
+
 template <class T>
 const KernelSet<T>& kernels();
 template <>
@@ -77,25 +102,16 @@ void bind(py::module_& m, const std::string& suffix) {
           run(kernels<T>().generate_backward, p, n_threads, py::none());
         });
   m.def(("invert_" + suffix).c_str(),
-        [](const SizeArray& sizes, const WeightAddresses& weights, std::uintptr_t targets,
-           std::uintptr_t init, std::array<int64_t, 2> init_strides, int64_t n_iter,
-           const AdamArray& adam, bool unprojected_error, std::uintptr_t errors,
-           std::uintptr_t latents, std::uintptr_t error_history, std::uintptr_t latent_history,
+        [](const SearchArguments& search, const AdamArray& adam, bool unprojected_error,
            int n_threads, const py::object& progress) {
-          const InvertProblem<T> p{sizes_of(sizes),
-                                   weights_of<T>(weights),
-                                   pointer<const T>(targets),
-                                   pointer<const T>(init),
-                                   init_strides[0],
-                                   init_strides[1],
-                                   n_iter,
-                                   adam_of(adam),
-                                   unprojected_error,
-                                   pointer<T>(errors),
-                                   pointer<T>(latents),
-                                   pointer<T>(error_history),
-                                   pointer<T>(latent_history)};
+          const InvertProblem<T> p{search_of<T>(search), adam_of(adam), unprojected_error};
           run(kernels<T>().invert, p, n_threads, progress);
+        });
+  m.def(("invert_lm_" + suffix).c_str(),
+        [](const SearchArguments& search, double damping, bool simplex, int n_threads,
+           const py::object& progress) {
+          const InvertLMProblem<T> p{search_of<T>(search), damping, simplex};
+          run(kernels<T>().invert_lm, p, n_threads, progress);
         });
   m.def(("train_" + suffix).c_str(),
         [](const SizeArray& sizes, const WeightAddresses& initial, std::uintptr_t type_sets,

@@ -155,6 +155,8 @@ MICFAST_INSTANTIATE(float, GenerateBackwardProblem)
 MICFAST_INSTANTIATE(double, GenerateBackwardProblem)
 MICFAST_INSTANTIATE(float, InvertProblem)
 MICFAST_INSTANTIATE(double, InvertProblem)
+MICFAST_INSTANTIATE(float, InvertLMProblem)
+MICFAST_INSTANTIATE(double, InvertLMProblem)
 MICFAST_INSTANTIATE(float, TrainProblem)
 MICFAST_INSTANTIATE(double, TrainProblem)
 

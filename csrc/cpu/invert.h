@@ -44,21 +44,28 @@ template <class Layout, class T>
 struct Inverter {
   using V = Vec<T>;
   static constexpr int64_t row = kLanes<T>;
+  // A pair has converged when its lowest error fell by less than tol in this many iterations:
+  // Adam's error may rise for a few of them.
+  static constexpr int64_t kPatience = 5;
 
   const InvertProblem<T>& p;
+  const Sizes& s;
   PackedWeights<Layout, T> weights;
   SequenceState<T> state;
   T *target, *residual;                             // [T, O]
   T *z, *moment1, *moment2, *gradient, *projected;  // [K]
-  T *loss, *poison;                                 // one lane row each
+  T *loss, *poison;                                 // one lane row each, as all below
+  T *lowest, *lowest_before;                        // lowest error, and kPatience iterations ago
+  T* moving;                                        // 0 once the lane has converged, else 1
+  int64_t* n_steps;
   const T loss_scale;
 
   Inverter(const InvertProblem<T>& problem, Arena& arena)
       : p(problem),
-        loss_scale(static_cast<T>(1. / (problem.sizes.n_steps * problem.sizes.output_size))) {
-    const Sizes& s = p.sizes;
+        s(problem.search.sizes),
+        loss_scale(static_cast<T>(1. / (s.n_steps * s.output_size))) {
     weights.take(arena, s);
-    state.take(arena, s, p.n_iter > 0 ? 2 : 0);
+    state.take(arena, s, p.search.n_iter > 0 ? 2 : 0);
     target = arena.take<T>(s.n_steps * s.output_size * row);
     residual = arena.take<T>(s.n_steps * s.output_size * row);
     z = arena.take<T>(s.input_size * row);
@@ -68,20 +75,24 @@ struct Inverter {
     projected = arena.take<T>(s.input_size * row);
     loss = arena.take<T>(row);
     poison = arena.take<T>(row);
+    lowest = arena.take<T>(row);
+    lowest_before = arena.take<T>(row);
+    moving = arena.take<T>(row);
+    n_steps = arena.take<int64_t>(row);
   }
 
   // Mean squared error of the sequence drawn from `input`, and the residuals; keeps the tape if
   // asked.
   template <bool kKeepTape>
   void measure(const T* input) {
-    forward<Layout, kKeepTape>(p.sizes, weights, input, state, residual);
-    subtract_and_sum_squares(residual, target, p.sizes.n_steps * p.sizes.output_size, loss);
+    forward<Layout, kKeepTape>(s, weights, input, state, residual);
+    subtract_and_sum_squares(residual, target, s.n_steps * s.output_size, loss);
     for (int64_t j = 0; j < row; ++j) loss[j] = loss[j] * loss_scale + poison[j];
   }
 
   // The gradient of the loss at the point last measured, and one Adam step of z.
   void step() {
-    backward<Layout>(p.sizes, weights, residual, gradient, state, NoStepHook{});
+    backward<Layout>(s, weights, residual, gradient, state, NoStepHook{});
     const V scale = V::broadcast(2 * loss_scale);
     const V beta1 = V::broadcast(static_cast<T>(p.adam.beta1));
     const V beta2 = V::broadcast(static_cast<T>(p.adam.beta2));
@@ -89,87 +100,76 @@ struct Inverter {
     const V rest2 = V::broadcast(static_cast<T>(1. - p.adam.beta2));
     const V lr = V::broadcast(static_cast<T>(p.adam.lr));
     const V eps = V::broadcast(static_cast<T>(p.adam.eps));
-    for (int64_t j = 0; j < p.sizes.input_size * row; j += V::kWidth) {
+    for (int64_t j = 0; j < s.input_size * row; j += V::kWidth) {
       const V g = V::load(gradient + j) * scale;
       const V m = fma(beta1, V::load(moment1 + j), rest1 * g);
       const V v = fma(beta2, V::load(moment2 + j), rest2 * (g * g));
       m.store(moment1 + j);
       v.store(moment2 + j);
-      (V::load(z + j) - lr * m / (sqrt(v) + eps)).store(z + j);
+      const V before = V::load(z + j);
+      const V after = before - lr * m / (sqrt(v) + eps);
+      if_zero(V::load(moving + j % row), before, after).store(z + j);
     }
   }
 
-  void record(const Blocks<T>& blocks, int64_t item, const T* latent, T* errors, T* latents) {
-    const int64_t N = p.sizes.n_targets, K = p.sizes.input_size;
-    for (int lane = 0; lane < blocks.n_lanes(item); ++lane) {
-      const Pair at = blocks.pair(item, lane);
-      errors[at.module * N + at.target] = loss[lane];
-      scatter_lane(latent, K, lane, latents + (at.module * N + at.target) * K);
+  // Stops the lanes that have converged after i iterations; answers whether any still moves.
+  bool watch_convergence(int64_t i) {
+    bool any = false;
+    for (int64_t l = 0; l < row; ++l) {
+      if (i == 0) lowest_before[l] = lowest[l] = loss[l];
+      if (loss[l] < lowest[l]) lowest[l] = loss[l];
+      if (i > 0 && i % kPatience == 0) {
+        const T gain = lowest_before[l] - lowest[l];
+        // Written so that NaN stops, too.
+        if (moving[l] != 0 && !(gain > static_cast<T>(p.search.tol) * lowest_before[l])) {
+          moving[l] = 0;
+          n_steps[l] = i;
+        }
+        lowest_before[l] = lowest[l];
+      }
+      any = any || moving[l] != 0;
     }
+    return any;
   }
 
   void run(int64_t item, Monitor* monitor) {
-    const Blocks<T> blocks(p.sizes);
-    const int64_t M = p.sizes.n_modules, N = p.sizes.n_targets, K = p.sizes.input_size;
-    const int64_t size = p.sizes.n_steps * p.sizes.output_size;
-    pack_block(blocks, item, p.sizes, p.weights, weights);
+    const SearchProblem<T>& search = p.search;
+    const SearchBlock<T> block(search, item);
+    const int64_t K = s.input_size;
+    pack_block(block.blocks, item, s, search.weights, weights);
     for (int lane = 0; lane < kLanes<T>; ++lane) {
-      const Pair at = blocks.pair(item, lane);
-      gather_lane(p.targets + at.target * size, size, lane, target);
-      gather_lane(p.init + at.module * p.init_stride_m + at.target * p.init_stride_n, K, lane, z);
-      // 0 for a finite target, NaN for one that is not: added to its errors and to no other's.
-      T sum = 0;
-      for (int64_t j = 0; j < size; ++j) sum += target[j * row + lane] * 0;
-      poison[lane] = sum;
+      poison[lane] = block.gather(lane, target, z);
+      moving[lane] = 1;
+      n_steps[lane] = search.n_iter;
     }
     clear(moment1, K);
     clear(moment2, K);
 
-    for (int64_t i = 0; i < p.n_iter; ++i) {
+    for (int64_t i = 0; i < search.n_iter; ++i) {
       project(z, K);
       measure<true>(z);
-      if (p.error_history)
-        record(blocks, item, z, p.error_history + i * M * N, p.latent_history + i * M * N * K);
+      block.record_history(i, loss, z);
+      const bool any_moves = search.tol <= 0 || watch_convergence(i);
+      // A history wants every row, also where nothing moves.
+      if (!any_moves && !search.error_history) break;
       step();
       if (!monitor->tick(monitor, 1)) return;
     }
     for (int64_t j = 0; j < K * row; ++j) projected[j] = z[j];
     project(projected, K);
     measure<false>(p.unprojected_error ? z : projected);
-    record(blocks, item, projected, p.errors, p.latents);
-    if (p.error_history)
-      record(blocks, item, projected, p.error_history + p.n_iter * M * N,
-             p.latent_history + p.n_iter * M * N * K);
+    block.record_history(search.n_iter, loss, projected);
+    block.record_result(loss, projected);
+    for (int lane = 0; lane < block.n_lanes(); ++lane) {
+      search.n_steps[block.index(lane)] = static_cast<int32_t>(n_steps[lane]);
+      search.converged[block.index(lane)] = moving[lane] == 0 && loss[lane] == loss[lane];
+    }
     monitor->tick(monitor, 1);
   }
 };
 
 template <class T>
-int64_t invert_items(const InvertProblem<T>& p) {
-  return Blocks<T>(p.sizes).n_items;
-}
-
-template <class T>
-int64_t invert_units(const InvertProblem<T>& p) {
-  return p.n_iter + 1;
-}
-
-template <class T>
-int64_t invert_workspace(const InvertProblem<T>& p) {
-  Arena shared{nullptr}, lanes{nullptr};
-  Inverter<SharedWeights, T>(p, shared);
-  Inverter<LaneWeights, T>(p, lanes);
-  return shared.used > lanes.used ? shared.used : lanes.used;
-}
-
-template <class T>
-void invert_item(const InvertProblem<T>& p, int64_t item, void* workspace, Monitor* monitor) {
-  Arena arena{static_cast<char*>(workspace)};
-  if (Blocks<T>(p.sizes).shared(item))
-    Inverter<SharedWeights, T>(p, arena).run(item, monitor);
-  else
-    Inverter<LaneWeights, T>(p, arena).run(item, monitor);
-}
+using InvertJob = SearchJob<Inverter, InvertProblem, T>;
 
 }  // namespace MICFAST_ISA
 }  // namespace micfast

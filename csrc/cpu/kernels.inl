@@ -10,7 +10,10 @@
 #include "blocks.h"
 #include "weight_gradient.h"
 #include "generate.h"
+#include "search.h"
 #include "invert.h"
+#include "tangent.h"
+#include "invert_lm.h"
 #include "train.h"
 
 namespace micfast {
@@ -63,8 +66,10 @@ constexpr KernelSet<T> kernel_set() {
            run_flushed<T, GenerateProblem, generate_item<T>>},
           {generate_backward_items<T>, generate_backward_units<T>, generate_backward_workspace<T>,
            run_flushed<T, GenerateBackwardProblem, generate_backward_item<T>>},
-          {invert_items<T>, invert_units<T>, invert_workspace<T>,
-           run_flushed<T, InvertProblem, invert_item<T>>},
+          {InvertJob<T>::items, InvertJob<T>::units, InvertJob<T>::workspace,
+           run_flushed<T, InvertProblem, InvertJob<T>::run_item>},
+          {InvertLMJob<T>::items, InvertLMJob<T>::units, InvertLMJob<T>::workspace,
+           run_flushed<T, InvertLMProblem, InvertLMJob<T>::run_item>},
           {train_items<T>, train_units<T>, train_workspace<T>,
            run_flushed<T, TrainProblem, train_item<T>>},
           map<T, sigmoid<T>>,

@@ -54,24 +54,34 @@ std::vector<std::vector<T>> run_all(const KernelSet<T>& kernels, const Sizes& s)
   const std::vector<T> init(K, T(1) / T(K));
   const Weights<T> weights{W_ih.data(), W_hh.data(), b.data(), W_out.data(), b_out.data()};
 
-  std::vector<T> outputs(M * N * P * O), errors(M * N), found(M * N * K);
+  std::vector<T> outputs(M * N * P * O);
   run_job(kernels.generate, GenerateProblem<T>{s, weights, latents.data(), outputs.data()}, 2,
           kUnwatched);
-  run_job(kernels.invert,
-          InvertProblem<T>{s,
-                           weights,
-                           targets.data(),
-                           init.data(),
-                           0,
-                           0,
-                           5,
-                           {0.05, 0.9, 0.99, 1e-8},
-                           false,
-                           errors.data(),
-                           found.data(),
-                           nullptr,
-                           nullptr},
-          2, kUnwatched);
+
+  std::vector<T> errors[2], found[2];
+  std::vector<int32_t> n_steps(M * N);
+  const auto converged = std::make_unique<bool[]>(M * N);
+  const auto search = [&](int solver) {
+    errors[solver].resize(M * N);
+    found[solver].resize(M * N * K);
+    return SearchProblem<T>{s,
+                            weights,
+                            targets.data(),
+                            init.data(),
+                            {0, 0, 0},
+                            1,
+                            5,
+                            0,
+                            errors[solver].data(),
+                            found[solver].data(),
+                            n_steps.data(),
+                            converged.get(),
+                            nullptr,
+                            nullptr};
+  };
+  run_job(kernels.invert, InvertProblem<T>{search(0), {0.05, 0.9, 0.99, 1e-8}, false}, 2,
+          kUnwatched);
+  run_job(kernels.invert_lm, InvertLMProblem<T>{search(1), 0.1, true}, 2, kUnwatched);
 
   std::vector<T> t_ih(W_ih.size()), t_hh(W_hh.size()), t_b(b.size()), t_out(W_out.size()),
       t_b_out(b_out.size()), curve(M * 2);

@@ -1,0 +1,83 @@
+// What both ways of inversion do around their loops: the (module, target, start) triples of one
+// block of lanes, where their numbers come from and where they go.
+#pragma once
+
+#include <cstdint>
+
+namespace micfast {
+namespace MICFAST_ISA {
+
+template <class T>
+struct SearchBlock {
+  static constexpr int64_t row = kLanes<T>;
+
+  const SearchProblem<T>& p;
+  const Blocks<T> blocks;
+  const int64_t item;
+
+  SearchBlock(const SearchProblem<T>& problem, int64_t item_index)
+      : p(problem), blocks(problem.sizes), item(item_index) {}
+
+  int n_lanes() const { return blocks.n_lanes(item); }
+
+  // Where a lane's results belong in an array [M, N * S].
+  int64_t index(int lane) const {
+    const Pair at = blocks.pair(item, lane);
+    return at.module * p.sizes.n_targets + at.target;
+  }
+
+  // Copies a lane's target to lane rows [T, O] and its start to lane rows [K]. Answers 0, or NaN
+  // for a target that is not finite: to be added to its errors and to no other's.
+  T gather(int lane, T* target, T* z) const {
+    const Pair at = blocks.pair(item, lane);
+    const int64_t n = at.target / p.n_starts, s = at.target % p.n_starts;
+    const int64_t size = p.sizes.n_steps * p.sizes.output_size;
+    gather_lane(p.targets + n * size, size, lane, target);
+    gather_lane(
+        p.init + at.module * p.init_strides[0] + n * p.init_strides[1] + s * p.init_strides[2],
+        p.sizes.input_size, lane, z);
+    T poison = 0;
+    for (int64_t j = 0; j < size; ++j) poison += target[j * row + lane] * 0;
+    return poison;
+  }
+
+  // Writes lane rows of errors and inputs to row `iteration` of the history, if there is one.
+  void record_history(int64_t iteration, const T* error, const T* z) const {
+    if (!p.error_history) return;
+    const int64_t first = iteration * p.sizes.n_modules * p.sizes.n_targets;
+    record(p.error_history + first, p.latent_history + first * p.sizes.input_size, error, z);
+  }
+  void record_result(const T* error, const T* z) const { record(p.errors, p.latents, error, z); }
+
+ private:
+  void record(T* errors, T* latents, const T* error, const T* z) const {
+    const int64_t K = p.sizes.input_size;
+    for (int lane = 0; lane < n_lanes(); ++lane) {
+      errors[index(lane)] = error[lane];
+      scatter_lane(z, K, lane, latents + index(lane) * K);
+    }
+  }
+};
+
+// The four functions of a JobKernel for a `Solver` with run(item, monitor).
+template <template <class, class> class Solver, template <class> class Problem, class T>
+struct SearchJob {
+  static int64_t items(const Problem<T>& p) { return Blocks<T>(p.search.sizes).n_items; }
+  static int64_t units(const Problem<T>& p) { return p.search.n_iter + 1; }
+  static int64_t workspace(const Problem<T>& p) {
+    Arena shared{nullptr}, lanes{nullptr};
+    Solver<SharedWeights, T>(p, shared);
+    Solver<LaneWeights, T>(p, lanes);
+    return shared.used > lanes.used ? shared.used : lanes.used;
+  }
+  static void run_item(const Problem<T>& p, int64_t item, void* workspace, Monitor* monitor) {
+    Arena arena{static_cast<char*>(workspace)};
+    if (Blocks<T>(p.search.sizes).shared(item))
+      Solver<SharedWeights, T>(p, arena).run(item, monitor);
+    else
+      Solver<LaneWeights, T>(p, arena).run(item, monitor);
+  }
+};
+
+}  // namespace MICFAST_ISA
+}  // namespace micfast

@@ -1,0 +1,130 @@
+// Forward mode: one pass that draws a sequence, measures it against its target and carries the
+// derivatives along a few directions of the input. Nothing is kept over time, so the working set
+// is some lane rows whatever the number of steps.
+#pragma once
+
+#include <cstdint>
+
+namespace micfast {
+namespace MICFAST_ISA {
+
+// With r the residuals and d_i the derivative of the outputs along direction i, summed over steps
+// and outputs: sum of r^2, of r d_i, and of d_i d_j for j <= i. All lane rows.
+template <class T>
+struct LeastSquares {
+  T* squares;   // one lane row
+  T* gradient;  // [D]
+  T* normal;    // [D (D + 1) / 2], rows of the lower triangle
+
+  void take(Arena& arena, int64_t n_directions) {
+    squares = arena.take<T>(kLanes<T>);
+    gradient = arena.take<T>(n_directions * kLanes<T>);
+    normal = arena.take<T>(n_directions * (n_directions + 1) / 2 * kLanes<T>);
+  }
+};
+
+// Scratch of the pass, all lane rows. "Member" 0 is the sequence itself, member 1 + i its
+// derivative along direction i.
+template <class T>
+struct TangentState {
+  T* h[2];  // [1 + D, H] each: states of even and odd steps
+  T* c;     // [1 + D, H]
+  T* y;     // [1 + D, O]
+
+  void take(Arena& arena, const Sizes& s, int64_t n_directions) {
+    const int64_t rows = (1 + n_directions) * kLanes<T>;
+    h[0] = arena.take<T>(rows * s.hidden_size);
+    h[1] = arena.take<T>(rows * s.hidden_size);
+    c = arena.take<T>(rows * s.hidden_size);
+    y = arena.take<T>(rows * s.output_size);
+  }
+};
+
+// sum += a[o] b[o] over n lane rows
+template <class T>
+MICFAST_INLINE void add_products(T* sum, const T* a, const T* b, int64_t n) {
+  using V = Vec<T>;
+  for (int v = 0; v < kVectorsPerBlock; ++v) {
+    V total = V::load(sum + v * V::kWidth);
+    for (int64_t j = v * V::kWidth; j < n * kLanes<T>; j += kLanes<T>)
+      total = fma(V::load(a + j), V::load(b + j), total);
+    total.store(sum + v * V::kWidth);
+  }
+}
+
+// `x` [1 + D, K]: the input, then the D directions. `target` [T, O].
+template <class Layout, class T>
+void measure_with_tangents(const Sizes& s, const PackedWeights<Layout, T>& w, const T* x,
+                           int64_t n_directions, const T* target, const TangentState<T>& state,
+                           const LeastSquares<T>& sums) {
+  using V = Vec<T>;
+  constexpr int64_t row = kLanes<T>;
+  constexpr int64_t stride = Layout::template kStride<T>;
+  constexpr int kMaxUnits = kMaxRows<T> / 4;
+  const int64_t H = s.hidden_size, O = s.output_size, D = n_directions;
+  clear(state.c, (1 + D) * H);
+  clear(sums.squares, 1);
+  clear(sums.gradient, D);
+  clear(sums.normal, D * (D + 1) / 2);
+
+  for (int64_t t = 0; t < s.n_steps; ++t, target += O * row) {
+    const T* w_x = t == 0 ? w.gate_x : w.gate_h;
+    const int64_t n_x = t == 0 ? s.input_size : H;
+    T* h = state.h[t & 1];
+
+    for_row_blocks<kMaxUnits>(H, [&](auto units, int64_t first_unit) MICFAST_LAMBDA_INLINE {
+      constexpr int kUnits = decltype(units)::value;
+      Rows<T, 4 * kUnits> a;
+      load_rows<Layout>(a, w.gate_b + 4 * first_unit * stride);
+      accumulate<Layout>(a, w_x + 4 * first_unit * stride, 4 * H, x, n_x);
+      CellSlopes<T> slopes[kUnits][kVectorsPerBlock];
+#pragma GCC unroll 8
+      for (int u = 0; u < kUnits; ++u)
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectorsPerBlock; ++v) {
+          const int64_t at = (first_unit + u) * row + v * V::kWidth;
+          CellTape<T> tape;
+          const CellState<T> next =
+              cell_forward(a.v[4 * u][v], a.v[4 * u + 1][v], a.v[4 * u + 2][v], a.v[4 * u + 3][v],
+                           V::load(state.c + at), tape);
+          next.h.store(h + at);
+          next.c.store(state.c + at);
+          slopes[u][v] = cell_slopes(tape);
+        }
+      for (int64_t d = 1; d <= D; ++d) {
+        clear_rows(a);
+        accumulate<Layout>(a, w_x + 4 * first_unit * stride, 4 * H, x + d * n_x * row, n_x);
+#pragma GCC unroll 8
+        for (int u = 0; u < kUnits; ++u)
+#pragma GCC unroll 8
+          for (int v = 0; v < kVectorsPerBlock; ++v) {
+            const int64_t at = (d * H + first_unit + u) * row + v * V::kWidth;
+            const CellState<T> next =
+                cell_tangent(a.v[4 * u][v], a.v[4 * u + 1][v], a.v[4 * u + 2][v], a.v[4 * u + 3][v],
+                             V::load(state.c + at), slopes[u][v]);
+            next.h.store(h + at);
+            next.c.store(state.c + at);
+          }
+      }
+    });
+    x = h;
+
+    copy_rows<Layout>(state.y, w.out_b, O);
+    clear(state.y + O * row, D * O);
+    for (int64_t d = 0; d <= D; ++d)
+      multiply_add<Layout>(state.y + d * O * row, O, w.out_h, h + d * H * row, H);
+    for (int64_t j = 0; j < O * row; j += V::kWidth)
+      (V::load(state.y + j) - V::load(target + j)).store(state.y + j);
+    add_products(sums.squares, state.y, state.y, O);
+    T* normal = sums.normal;
+    for (int64_t i = 1; i <= D; ++i) {
+      const T* y_i = state.y + i * O * row;
+      add_products(sums.gradient + (i - 1) * row, state.y, y_i, O);
+      for (int64_t j = 1; j <= i; ++j, normal += row)
+        add_products(normal, y_i, state.y + j * O * row, O);
+    }
+  }
+}
+
+}  // namespace MICFAST_ISA
+}  // namespace micfast

@@ -38,6 +38,7 @@ examples:
   micfast demo --data characters                20 handwritten letters (MICFAST_DATA: their folder)
   micfast fit train.npz -o model.safetensors    train on your own sequences
   micfast predict model.safetensors test.npz    one label per line
+  micfast reproduce --seeds 1                   the paper's tables and figures, ours beside them
   micfast info                                  which kernel runs here
 
 `micfast COMMAND --help` tells more about a command.
@@ -73,6 +74,27 @@ Without -o, the predictions go to the standard output, one per line.
 examples:
   micfast predict model.safetensors test.npz --score -o predictions.csv
   micfast predict model.safetensors X.npy -o result.npz --proba --reconstructions
+"""
+_REPRODUCE_EPILOG = """\
+experiments (--only):
+  figure3                      one target in every module
+  figure5, figure6             types and unseen sequences as their module draws them
+  figure7                      every module on sequences of every class
+  table1, table4, table13      clustered and random types; 0 and 50 iterations
+  table2, table3, table7 to table12
+                               nine noise settings: accuracies, per class, and their GLMs
+  table5, table6               the forward LSTM (Keras: pip install 'micfast[keras]'; and torch)
+  beyond                       1-nearest-neighbour, MiniRocket (pip install 'micfast[rocket]')
+
+In the results folder: raw/ (every run), tables/, figures/, report.html, manifest.json. Killed at
+any moment, the same command with --resume goes on behind the last finished unit of work. The data
+are read from the folder MICFAST_DATA, or downloaded if it isn't set.
+
+examples:
+  micfast reproduce --dry-run                   what there is to do, and how long it takes
+  micfast reproduce --out results --resume
+  micfast reproduce --only table13,figure7 --data characters --seeds 3 --out letters
+  micfast reproduce --only figure3 --target g:5 --target 8 --out figure3
 """
 
 
@@ -188,6 +210,14 @@ def _parser() -> argparse.ArgumentParser:
     _predict_arguments(
         command("predict", _predict, "classify sequences from a file", _PREDICT_EPILOG)
     )
+    _reproduce_arguments(
+        command(
+            "reproduce",
+            _reproduce,
+            "run the paper's experiments, and report them beside its numbers",
+            _REPRODUCE_EPILOG,
+        )
+    )
     info = command("info", _info, "tell what runs on this machine, or what a model file holds")
     info.add_argument("model", metavar="MODEL", nargs="?", help="file that `micfast fit` wrote")
     return parser
@@ -292,6 +322,58 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     _run_arguments(parser, seed=None)
 
 
+def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is run")
+    group.add_argument(
+        "--only", type=_names, metavar="NAMES", help="experiments, by commas (default: all)"
+    )
+    group.add_argument(
+        "--data",
+        type=_names,
+        metavar="NAMES",
+        help="characters, mnist (default: both)",
+    )
+    group.add_argument(
+        "--seeds", type=_whole(1), metavar="N", default=10, help="how many (default: 10)"
+    )
+    group.add_argument(
+        "--budget",
+        choices=("default", "full"),
+        default="default",
+        help="how long the forward LSTM is trained (full: many hours)",
+    )
+    group.add_argument(
+        "--target",
+        action="append",
+        metavar="LABEL[:INDEX]",
+        default=[],
+        help="test sequence of figure3, one per data set; its class is that of figure5 and figure6",
+    )
+    group.add_argument(
+        "--noise",
+        type=_number(zero=True),
+        nargs=2,
+        metavar=("IN", "OUT"),
+        default=(0.0, 0.0),
+        help="training noise of the modules in the figures (default: 0 0)",
+    )
+    group = parser.add_argument_group("running")
+    group.add_argument(
+        "--out", type=Path, metavar="DIR", default=Path("results"), help="(default: results)"
+    )
+    group.add_argument("--resume", action="store_true", help="go on where a run was stopped")
+    group.add_argument(
+        "--report-only",
+        action="store_true",
+        help="make tables, figures and report anew of the raw results in --out",
+    )
+    group.add_argument("--dry-run", action="store_true", help="tell the plan and stop")
+    group.add_argument(
+        "--threads", type=_whole(1), metavar="N", help="(default: torch's number, one per core)"
+    )
+    group.add_argument("--quiet", action="store_true", help="no plan, no progress")
+
+
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--X", type=Path, metavar="FILE", help=".npy file with X, instead of DATA")
     parser.add_argument(
@@ -361,6 +443,10 @@ def _whole(lowest: int, highest: int | None = None) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _number(zero: bool = False) -> Callable[[str], float]:
@@ -524,6 +610,30 @@ def _predict(args: argparse.Namespace) -> None:
         _write_csv(args.output, arrays)
     if args.score:
         print(f"accuracy {_accuracy(predictions, y):.4f}")
+
+
+def _reproduce(args: argparse.Namespace) -> None:
+    if args.dry_run and args.report_only:
+        raise _UsageError("give either --dry-run or --report-only")
+
+    from micfast.experiments.paper.run import reproduce
+
+    report = reproduce(
+        args.out,
+        only=args.only,
+        data=args.data,
+        seeds=args.seeds,
+        budget=args.budget,
+        targets=args.target,
+        noise=args.noise,
+        resume=args.resume,
+        report_only=args.report_only,
+        dry_run=args.dry_run,
+        n_threads=args.threads,
+        progress=not args.quiet,
+    )
+    if report is not None:
+        print(f"report: {report}")
 
 
 def _info(args: argparse.Namespace) -> None:

@@ -325,7 +325,7 @@ def invert_lm(
     """
     weights = (W_ih.detach(), W_hh.detach(), b.detach(), W_out.detach(), b_out.detach())
     x, targets, shape = _expand_starts(W_ih.shape[0], targets, init)
-    K, T = x.shape[-1], targets.shape[1]
+    T = targets.shape[1]
     n_residuals = targets[0].numel() if len(targets) else 1
     invalid = ~torch.isfinite(targets).all(dim=-1).all(dim=-1)
 

@@ -78,7 +78,7 @@ struct SearchProblem {
   double tol;               // a pair stops once an iteration gains less than this; 0: never
   T* errors;                // out [M, N * S]
   T* latents;               // out [M, N * S, K]
-  int32_t* n_steps;         // out [M, N * S], iterations used
+  int32_t* n_iter_used;     // out [M, N * S]
   bool* converged;          // out [M, N * S], stopped by tol
   T* error_history;         // out [I + 1, M, N * S], or null
   T* latent_history;        // out [I + 1, M, N * S, K], or null

@@ -9,7 +9,7 @@ import json
 import math
 import operator
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,6 +29,7 @@ _WEIGHTS = ("W_ih", "W_hh", "b", "W_out", "b_out")
 # Tensors and metadata with this prefix are another layer's (the estimator's): a bank skips them.
 _EXTRA = "extra."
 _DTYPES = (torch.float32, torch.float64)
+_N_REMEMBERED = 2
 _STATE_KEYS = (
     "lstm.weight_ih_l0",
     "lstm.weight_hh_l0",
@@ -132,7 +133,7 @@ class GeneratorBank:
     True
     """
 
-    __slots__ = ("W_hh", "W_ih", "W_out", "_metadata", "b", "b_out", "classes")
+    __slots__ = ("W_hh", "W_ih", "W_out", "_metadata", "_remembered", "b", "b_out", "classes")
 
     W_ih: Tensor
     W_hh: Tensor
@@ -141,6 +142,7 @@ class GeneratorBank:
     b_out: Tensor
     classes: tuple[Label, ...]
     _metadata: dict[str, Any]
+    _remembered: dict[Any, Tensor]
 
     def __init__(
         self,
@@ -166,6 +168,7 @@ class GeneratorBank:
                 f"GeneratorBank: metadata must be a dict, got {type(metadata).__name__}"
             )
         object.__setattr__(self, "_metadata", checked)
+        object.__setattr__(self, "_remembered", {})
 
     # -- constructors --------------------------------------------------------------------------
 
@@ -661,6 +664,29 @@ class GeneratorBank:
             )
         z = z.expand(M, -1, -1).contiguous()
         return ops.generate(*self.weights, z, n_steps, backend=backend, n_threads=n_threads)
+
+    def remember(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
+        """Compute something that depends on the modules alone once, and keep the newest few.
+
+        Parameters
+        ----------
+        key : hashable
+            What it is.
+        make : callable
+            Computes it.
+
+        Returns
+        -------
+        Tensor
+            Shared with later callers: not to be changed.
+        """
+        known = self._remembered.get(key)
+        if known is None:
+            known = make()
+            while len(self._remembered) >= _N_REMEMBERED:
+                self._remembered.pop(next(iter(self._remembered)), None)
+            self._remembered[key] = known
+        return known
 
     # -- files ---------------------------------------------------------------------------------
 

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from micfast import ops
 from micfast.bank import GeneratorBank, Label
+from micfast.starts import make_starts
 
 __all__ = ["Inversion", "invert"]
 
 Array: TypeAlias = Any  # numpy.ndarray or Tensor, as the targets were
 
+# Iterations that are enough, as far as the experiments in docs/better.md tell.
+_N_ITER = {"adam": 50, "lm": 8}
 _NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 # Extra memory of one chunk, in bytes. The kernels store nothing per target but inputs and results;
 # autograd keeps about ten numbers per module, target, step and hidden unit.
@@ -47,8 +50,12 @@ class Inversion:
         The modules.
     n_steps : int
         Length T of the targets.
+    n_iter_used : array of shape (N, M), int32
+        Iterations until ``tol`` stopped the search, else all of them.
+    converged : array of shape (N, M), bool
+        Whether ``tol`` stopped it.
     error_history : array of shape (I + 1, N, M) or None
-        Error before each step, and at the end.
+        Error before each step (with "lm", the lowest so far), and at the end.
     latent_history : array of shape (I + 1, N, M, K) or None
         Projected input before each step, and at the end.
     """
@@ -58,6 +65,8 @@ class Inversion:
     classes: tuple[Label, ...]
     bank: GeneratorBank = field(repr=False)
     n_steps: int
+    n_iter_used: Array | None = None
+    converged: Array | None = None
     error_history: Array | None = None
     latent_history: Array | None = None
 
@@ -172,11 +181,16 @@ def invert(
     modules: GeneratorBank | nn.Module | Iterable[nn.Module],
     targets: Any,
     *,
-    n_iter: int = 50,
+    solver: Literal["adam", "lm"] = "adam",
+    n_iter: int | None = None,
     lr: float = 0.05,
     betas: tuple[float, float] = (0.9, 0.99),
     eps: float = 1e-8,
+    damping: float = 0.1,
+    constraint: Literal["simplex"] | None = "simplex",
     init: Any = "uniform",
+    n_starts: int | None = None,
+    tol: float = 0.0,
     unprojected_error: bool = False,
     return_history: bool = False,
     chunk_size: int | None = None,
@@ -187,9 +201,10 @@ def invert(
 ) -> Inversion:
     """Find the input with which each module draws each target best.
 
-    Projected Adam on the inputs, the weights frozen; the equations are in ``docs/conventions.md``.
-    Targets are worked through in chunks, so a memory-mapped array of any length needs no more
-    memory than its results.
+    Projected Adam on the inputs as in the paper, or Levenberg and Marquardt's method, which takes a
+    few steps where Adam takes dozens; the weights are frozen. The equations are in
+    ``docs/conventions.md``. Targets are worked through in chunks, so a memory-mapped array of any
+    length needs no more memory than its results.
 
     Parameters
     ----------
@@ -199,19 +214,38 @@ def invert(
         Tensor, NumPy array (``np.memmap`` included), or what ``np.asarray`` or
         ``torch.from_dlpack`` reads; any real dtype, converted to the bank's. A target with NaN or
         infinity gets error NaN and changes no other. N may be 0.
-    n_iter : int
-        Iterations I; 0 measures the error at the start.
+    solver : {"adam", "lm"}
+        Projected Adam, or Levenberg and Marquardt's method (damped Gauss-Newton steps).
+    n_iter : int, optional
+        Iterations I, by default 50 of Adam and 8 of Levenberg and Marquardt; 0 measures the error
+        at the start.
     lr : float
-        Step size, relative to inputs that sum to 1.
+        Adam's step size, relative to inputs that sum to 1.
     betas : tuple of float
         Decay of Adam's two moments, each from 0 to below 1.
     eps : float
         Added to the root of Adam's second moment, above 0.
-    init : {"uniform", "paper"} or array of shape (K,), (N, K) or (N, M, K)
-        Where the inputs start: 1/K; drawn per component from U(1/K - 0.005, 1/K + 0.005) with
-        ``random_state``, as the paper's code does; or given.
+    damping : float
+        Of Levenberg and Marquardt's first step, relative to the mean curvature; above 0.
+    constraint : {"simplex"} or None
+        Whether inputs are non-negative with sum 1. None, free inputs, is for ``solver="lm"``.
+    init : str, or array of shape (K,), (N, K), (N, M, K) or (N, M, S, K)
+        Where the inputs start:
+
+        - "uniform": at 1/K;
+        - "paper": drawn per component from U(1/K - 0.005, 1/K + 0.005), as the paper's code does;
+        - "types": at 1/K and at each of the types, K + 1 starts;
+        - "dirichlet": drawn evenly from the simplex, ``n_starts`` times;
+        - "nearest": at the ``n_starts`` mixtures of the types, of up to 129, whose drawings are
+          nearest to the target (:func:`micfast.starts.nearest`);
+        - or as given.
+    n_starts : int, optional
+        Starts S of each search. All are followed, and the one with the lowest error counts.
+    tol : float
+        Where positive, a search ends when it gains less than this part of its error: Adam's in
+        five iterations, Levenberg and Marquardt's in one.
     unprojected_error : bool
-        Measure the final error before the last projection, as the paper's code does.
+        Measure Adam's final error before the last projection, as the paper's code does.
     return_history : bool
         Keep error and input of every iteration.
     chunk_size : int, optional
@@ -222,7 +256,7 @@ def invert(
     n_threads : int, optional
         Default ``torch.get_num_threads()``. Results don't depend on it.
     random_state : int, numpy Generator, RandomState or None
-        For ``init="paper"`` only.
+        For ``init="paper"`` and ``init="dirichlet"``.
     progress : bool or callable
         True shows a bar; a callable gets the fraction done, from 0 to 1.
 
@@ -248,58 +282,77 @@ def invert(
     """
     bank = modules if isinstance(modules, GeneratorBank) else GeneratorBank.from_modules(modules)
     targets, wants_tensor = _check_targets(targets, bank.output_size)
-    n_iter = _check_count("n_iter", n_iter, 0)
-    settings = _check_settings(n_iter, lr, betas, eps)
+    search, settings = _check_solver(
+        solver, n_iter, lr, betas, eps, damping, constraint, unprojected_error, tol
+    )
+    n_iter = settings["n_iter"]
     N, T, _ = targets.shape
     M, K = bank.n_modules, bank.input_size
+    run: dict[str, Any] = {"backend": backend, "n_threads": n_threads}
+    S, make = make_starts(init, n_starts, bank, N, random_state, **run)
     if chunk_size is None:
         resolved = ops.resolve_backend(backend, bank.device)
-        chunk_size = _default_chunk_size(bank, T, n_iter if return_history else 0, resolved)
+        chunk_size = _default_chunk_size(bank, T, n_iter if return_history else 0, resolved, S)
     else:
         chunk_size = _check_count("chunk_size", chunk_size, 1)
-    start = _start_maker(init, N, M, K, random_state)
 
     device = targets.device if wants_tensor else torch.device("cpu")
     rows = n_iter + 1 if return_history else 0
-    errors, latents, error_history, latent_history = (
-        torch.empty(shape, dtype=bank.dtype, device=device)
-        for shape in ((N, M), (N, M, K), (rows, N, M), (rows, N, M, K))
-    )
-
+    shapes = {
+        "errors": (bank.dtype, (N, M)),
+        "latents": (bank.dtype, (N, M, K)),
+        "n_iter_used": (torch.int32, (N, M)),
+        "converged": (torch.bool, (N, M)),
+        "error_history": (bank.dtype, (rows, N, M)),
+        "latent_history": (bank.dtype, (rows, N, M, K)),
+    }
+    results = {
+        name: torch.empty(shape, dtype=dtype, device=device)
+        for name, (dtype, shape) in shapes.items()
+    }
     with progress_reporter(progress, "inversion", total=N, unit="target") as report:
         for begin in range(0, N, chunk_size):
             end = min(begin + chunk_size, N)
-            result = ops.invert(
+            chunk = _to_bank(targets[begin:end], bank)
+            result = search(
                 *bank.weights,
-                _to_bank(targets[begin:end], bank),
-                start(begin, end).to(dtype=bank.dtype, device=bank.device),
+                chunk,
+                make(begin, end, chunk).to(dtype=bank.dtype, device=bank.device),
                 **settings,
-                unprojected_error=unprojected_error,
                 return_history=return_history,
-                backend=backend,
-                n_threads=n_threads,
                 progress=_part_of(report, begin / N, end / N),
+                **run,
             )
-            errors[begin:end] = result.errors.mT
-            latents[begin:end] = result.latents.transpose(0, 1)
+            errors, latents, n_used, converged, error_history, latent_history = _best_start(result)
+            results["errors"][begin:end] = errors.mT
+            results["latents"][begin:end] = latents.transpose(0, 1)
+            results["n_iter_used"][begin:end] = n_used.mT
+            results["converged"][begin:end] = converged.mT
             if return_history:
-                error_history[:, begin:end] = result.error_history.mT
-                latent_history[:, begin:end] = result.latent_history.transpose(1, 2)
+                results["error_history"][:, begin:end] = error_history.mT
+                results["latent_history"][:, begin:end] = latent_history.transpose(1, 2)
             if report is not None:
                 report(end / N)
 
-    def finish(tensor: Tensor) -> Array:
-        return tensor if wants_tensor else tensor.numpy()
+    arrays: dict[str, Array] = {
+        name: t if wants_tensor else t.numpy() for name, t in results.items()
+    }
+    if not return_history:
+        arrays |= {"error_history": None, "latent_history": None}
+    return Inversion(classes=bank.classes, bank=bank, n_steps=T, **arrays)
 
-    return Inversion(
-        errors=finish(errors),
-        latents=finish(latents),
-        classes=bank.classes,
-        bank=bank,
-        n_steps=T,
-        error_history=finish(error_history) if return_history else None,
-        latent_history=finish(latent_history) if return_history else None,
-    )
+
+def _best_start(result: ops.InvertResult) -> tuple[Tensor, ...]:
+    """The result without the axis of starts: each search's start of the lowest error."""
+    best = torch.nan_to_num(result.errors, nan=math.inf).argmin(dim=2)[:, :, None]
+
+    def take(tensor: Tensor, first: int) -> Tensor:
+        # `best` between the iterations, if that is the first axis, and the inputs, if the last.
+        trailing = tensor.dim() - first - best.dim()
+        index = best[(None,) * first + (...,) + (None,) * trailing]
+        return tensor.take_along_dim(index, dim=first + 2).squeeze(first + 2)
+
+    return tuple(take(tensor, i // 4) for i, tensor in enumerate(result))
 
 
 @contextlib.contextmanager
@@ -387,84 +440,77 @@ def _to_bank(chunk: Any, bank: GeneratorBank) -> Tensor:
     return chunk.to(dtype=bank.dtype, device=bank.device).contiguous()
 
 
-def _start_maker(
-    init: Any, N: int, M: int, K: int, random_state: Any
-) -> Callable[[int, int], Tensor]:
-    """What gives the starts of targets begin to end, of shape (M or 1, n or 1, K)."""
-    if isinstance(init, str):
-        if init == "uniform":
-            uniform = torch.full((1, 1, K), 1 / K, dtype=torch.float64)
-            return lambda begin, end: uniform
-        if init == "paper":
-            rng = _random_generator(random_state)
-
-            # Drawn target by target from one stream: the chunks' borders don't show.
-            def draw(begin: int, end: int) -> Tensor:
-                z = rng.uniform(1 / K - 0.005, 1 / K + 0.005, (end - begin, M, K))
-                return torch.from_numpy(z).transpose(0, 1).contiguous()
-
-            return draw
-        raise ValueError(f"invert: init must be 'uniform', 'paper' or an array, got {init!r}")
-    z = torch.as_tensor(init).detach()
-    allowed = {1: (K,), 2: (N, K), 3: (N, M, K)}
-    if tuple(z.shape) != allowed.get(z.ndim):
-        raise ValueError(
-            "invert: init must have shape [n_types], [n_samples, n_types] or [n_samples, "
-            f"n_modules, n_types] = {list(allowed[1])}, {list(allowed[2])} or {list(allowed[3])}, "
-            f"got {list(z.shape)}"
-        )
-    if z.is_complex() or not torch.isfinite(z).all():
-        raise ValueError("invert: init must hold finite real numbers")
-    if z.ndim == 1:
-        return lambda begin, end: z[None, None]
-    if z.ndim == 2:
-        return lambda begin, end: z[None, begin:end].contiguous()
-    return lambda begin, end: z[begin:end].transpose(0, 1).contiguous()
-
-
-def _random_generator(random_state: Any) -> Any:
-    if isinstance(random_state, np.random.RandomState):
-        return random_state
-    try:
-        return np.random.default_rng(random_state)
-    except (TypeError, ValueError) as error:
-        raise type(error)(
-            "invert: random_state must be a non-negative int, a NumPy Generator or RandomState, "
-            f"or None, got {random_state!r}"
-        ) from error
-
-
 # -- settings ------------------------------------------------------------------------------------
 
 
-def _default_chunk_size(bank: GeneratorBank, T: int, n_history: int, backend: str) -> int:
+def _default_chunk_size(
+    bank: GeneratorBank, T: int, n_history: int, backend: str, n_starts: int = 1
+) -> int:
     """Targets per chunk that keep the extra memory near the limits above."""
     M, K, H = bank.n_modules, bank.input_size, bank.hidden_size
     # The chunk itself; starts, latents and errors, and their histories.
-    numbers = T * bank.output_size + M * (2 * K + 1) + n_history * M * (K + 1)
+    per_start = M * (2 * K + 1) + n_history * M * (K + 1)
+    numbers = T * bank.output_size + n_starts * per_start
     size = bank.W_ih.element_size()
     chunk_size = _CHUNK_BYTES // (size * numbers)
     if backend == "torch":
-        chunk_size = min(chunk_size, _AUTOGRAD_BYTES // (size * _AUTOGRAD_NUMBERS * T * M * H))
+        per_target = _AUTOGRAD_NUMBERS * T * M * H * n_starts
+        chunk_size = min(chunk_size, _AUTOGRAD_BYTES // (size * per_target))
     return max(1, chunk_size)
 
 
-def _check_settings(n_iter: int, lr: Any, betas: Any, eps: Any) -> dict[str, Any]:
-    """Adam's settings under the operators' names."""
+def _check_solver(
+    solver: Any,
+    n_iter: Any,
+    lr: Any,
+    betas: Any,
+    eps: Any,
+    damping: Any,
+    constraint: Any,
+    unprojected_error: bool,
+    tol: Any,
+) -> tuple[Callable[..., ops.InvertResult], dict[str, Any]]:
+    """The operator that searches, and its settings under their names there."""
+    if solver not in _N_ITER:
+        raise ValueError(f"invert: solver must be 'adam' or 'lm', got {solver!r}")
+    if constraint not in ("simplex", None):
+        raise ValueError(f"invert: constraint must be 'simplex' or None, got {constraint!r}")
+    n_iter = _N_ITER[solver] if n_iter is None else _check_count("n_iter", n_iter, 0)
+    common = {"n_iter": n_iter, "tol": _check_number("tol", tol, zero=True)}
+    adam = _check_adam(lr, betas, eps)
+    damping = _check_number("damping", damping)
+    if solver == "adam":
+        if constraint is None:
+            raise ValueError("invert: constraint must be 'simplex' for solver='adam', got None")
+        return ops.invert, common | adam | {"unprojected_error": unprojected_error}
+    if unprojected_error:
+        raise ValueError("invert: unprojected_error must be False for solver='lm', got True")
+    return ops.invert_lm, common | {"damping": damping, "simplex": constraint is not None}
+
+
+def _check_adam(lr: Any, betas: Any, eps: Any) -> dict[str, float]:
     try:
         beta1, beta2 = betas
     except (TypeError, ValueError):
         raise ValueError(f"invert: betas must be two numbers, got {betas!r}") from None
-    numbers = {"lr": lr, "betas[0]": beta1, "betas[1]": beta2, "eps": eps}
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-            raise TypeError(f"invert: {name} must be a number, got {type(value).__name__}")
-        beta = name.startswith("betas")
-        if not math.isfinite(value) or (not 0 <= value < 1 if beta else value <= 0):
-            rule = "from 0 to below 1" if beta else "finite and above 0"
-            raise ValueError(f"invert: {name} must be {rule}, got {value}")
-    lr, beta1, beta2, eps = map(float, numbers.values())
-    return {"n_iter": n_iter, "lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps}
+    return {
+        "lr": _check_number("lr", lr),
+        "beta1": _check_number("betas[0]", beta1, zero=True, below=1),
+        "beta2": _check_number("betas[1]", beta2, zero=True, below=1),
+        "eps": _check_number("eps", eps),
+    }
+
+
+def _check_number(name: str, value: Any, *, zero: bool = False, below: float = math.inf) -> float:
+    """A finite number above 0 (or 0, if allowed) and below a bound."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"invert: {name} must be a number, got {type(value).__name__}")
+    if not (0 <= value < below if zero else 0 < value < below):
+        rule = ("from 0" if zero else "finite and above 0") + (
+            f" to below {below:g}" if below < math.inf else " up and finite" if zero else ""
+        )
+        raise ValueError(f"invert: {name} must be {rule}, got {value}")
+    return float(value)
 
 
 def _check_count(name: str, value: Any, lowest: int) -> int:

@@ -44,7 +44,7 @@ class InvertResult(NamedTuple):
 
     errors: Tensor  # (M, N)
     latents: Tensor  # (M, N, K)
-    n_steps: Tensor  # (M, N) int32, iterations used
+    n_iter_used: Tensor  # (M, N) int32
     converged: Tensor  # (M, N) bool, whether ``tol`` stopped it
     error_history: Tensor  # (I + 1, M, N)
     latent_history: Tensor  # (I + 1, M, N, K)
@@ -209,7 +209,7 @@ def invert(
 
     m, v = torch.zeros_like(z), torch.zeros_like(z)
     moving = torch.ones_like(z[..., 0], dtype=torch.bool)
-    n_steps = torch.full_like(moving, n_iter, dtype=torch.int32)
+    n_iter_used = torch.full_like(moving, n_iter, dtype=torch.int32)
     error_history, latent_history = [], []
     for i in range(n_iter):
         with torch.enable_grad():
@@ -227,7 +227,7 @@ def invert(
             lowest = torch.minimum(lowest, loss)
             if i > 0 and i % _PATIENCE == 0:
                 stops = moving & ~(lowest_before - lowest > tol * lowest_before)
-                n_steps[stops] = i
+                n_iter_used[stops] = i
                 moving = moving & ~stops
                 lowest_before = lowest
         m = beta1 * m + (1 - beta1) * g
@@ -240,7 +240,14 @@ def invert(
     latent_history.append(latents)
     converged = ~moving & ~errors.isnan()
     return _pack_result(
-        errors, latents, n_steps, converged, error_history, latent_history, shape, return_history
+        errors,
+        latents,
+        n_iter_used,
+        converged,
+        error_history,
+        latent_history,
+        shape,
+        return_history,
     )
 
 
@@ -258,7 +265,7 @@ def _expand_starts(
 def _pack_result(
     errors: Tensor,
     latents: Tensor,
-    n_steps: Tensor,
+    n_iter_used: Tensor,
     converged: Tensor,
     error_history: list[Tensor],
     latent_history: list[Tensor],
@@ -272,7 +279,7 @@ def _pack_result(
     return InvertResult(
         errors.reshape(shape),
         latents.reshape(*shape, K),
-        n_steps.reshape(shape),
+        n_iter_used.reshape(shape),
         converged.reshape(shape),
         histories[0].reshape(n_rows, *shape),
         histories[1].reshape(n_rows, *shape, K),
@@ -341,7 +348,7 @@ def invert_lm(
     z, (error, A, g) = x, measure(x)
     damping_now, growth = torch.full_like(error, damping), torch.full_like(error, 2.0)
     finished, converged = error.isnan(), torch.zeros_like(error, dtype=torch.bool)
-    n_steps = torch.zeros_like(error, dtype=torch.int32)
+    n_iter_used = torch.zeros_like(error, dtype=torch.int32)
     error_history, latent_history = [error], [z]
     for i in range(1, n_iter + 1):
         mu = (damping_now * _mean_curvature(A, simplex)).clamp_min(_LEAST_CURVATURE)
@@ -365,7 +372,7 @@ def invert_lm(
             worse, (damping_now * growth).clamp_max(_MOST_DAMPING), damping_now
         )
         growth = torch.where(worse, 2 * growth, torch.where(better, 2.0, growth))
-        n_steps = torch.where(finished, n_steps, i)
+        n_iter_used = torch.where(finished, n_iter_used, i)
         if tol > 0:
             gain = torch.where(better, decrease, predicted)
             converged = converged | (~finished & (gain <= tol * error))
@@ -379,7 +386,7 @@ def invert_lm(
     return _pack_result(
         error.to(z.dtype),
         z,
-        n_steps,
+        n_iter_used,
         converged,
         [e.to(z.dtype) for e in error_history],
         latent_history,

@@ -11,8 +11,10 @@ from torch import nn
 
 import micfast
 from micfast import _backend, inversion, reference
+from micfast import starts as starts_module
 from micfast.bank import GeneratorBank
 from micfast.inversion import Inversion, invert
+from micfast.starts import lattice, nearest
 
 M, N, T, H, K, O = 3, 11, 9, 4, 3, 2
 
@@ -102,16 +104,25 @@ def test_no_iteration_measures_the_start(bank, targets):
 # -- chunks --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("init", ["uniform", "paper", (K,), (N, K), (N, M, K)], ids=str)
+@pytest.mark.parametrize("solver", ["adam", "lm"])
+@pytest.mark.parametrize(
+    "init",
+    ["uniform", "paper", "types", "dirichlet", "nearest", (K,), (N, K), (N, M, K), (N, M, 2, K)],
+    ids=str,
+)
 @pytest.mark.parametrize("backend", ["auto", "torch"])
-def test_chunks_change_nothing(bank, targets, init, backend):
+def test_chunks_change_nothing(bank, targets, init, backend, solver):
     if isinstance(init, tuple):
         init = np.random.default_rng(2).random(init)
     arguments = {"n_iter": 5, "init": init, "random_state": 3, "return_history": True}
+    arguments["solver"] = solver
     whole = invert(bank, targets, **arguments, backend=backend)
+    names = ["errors", "latents", "error_history", "latent_history"]
+    if backend == "torch" and not isinstance(init, str) and init.ndim == 4:
+        names = names[:1]  # which of two starts that end alike is the best, a rounding decides
     for chunk_size in (1, 4, N, 100):
         parts = invert(bank, targets, **arguments, backend=backend, chunk_size=chunk_size)
-        for name in ("errors", "latents", "error_history", "latent_history"):
+        for name in names:
             assert_same(getattr(parts, name), getattr(whole, name), backend)
 
 
@@ -174,6 +185,128 @@ def test_array_starts_broadcast(bank, targets):
     one = invert(bank, targets, init=torch.tensor(z[0]), n_iter=3)
     assert_same(one.errors[0], per_target.errors[0])
     np.testing.assert_array_equal(one.errors, invert(bank, targets, init=z[0], n_iter=3).errors)
+
+
+def random_starts(shape, seed=6):
+    return np.random.default_rng(seed).dirichlet(np.ones(shape[-1]), shape[:-1])
+
+
+@pytest.mark.parametrize("solver", ["adam", "lm"])
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_of_several_starts_the_best_is_kept(bank, targets, solver, backend):
+    starts = random_starts((N, M, 4, K))
+    options = {"solver": solver, "n_iter": 4, "return_history": True, "backend": backend}
+    together = invert(bank, targets, init=starts, **options)
+    alone = [invert(bank, targets, init=starts[:, :, s], **options) for s in range(4)]
+    errors = np.stack([one.errors for one in alone])
+    best = errors.argmin(axis=0)
+    assert len(np.unique(best)) > 1
+    assert_same(together.errors, errors.min(axis=0), backend)
+    for name in ("latents", "error_history", "latent_history", "n_iter_used", "converged"):
+        parts = np.stack([getattr(one, name) for one in alone])
+        for n in range(N):
+            for m in range(M):
+                at = (slice(None), n, m) if name.endswith("history") else (n, m)
+                assert_same(getattr(together, name)[at], parts[best[n, m]][at], backend)
+
+
+def test_types_are_starts(bank, targets):
+    result = invert(bank, targets, init="types", n_iter=0)
+    each = [invert(bank, targets, init=z, n_iter=0).errors for z in [np.full(K, 1 / K), *np.eye(K)]]
+    np.testing.assert_array_equal(result.errors, np.min(each, axis=0))
+    assert (result.errors < each[0]).any()
+    assert (result.errors <= each[0]).all()
+
+
+def test_dirichlet_starts(bank, targets):
+    starts = invert(bank, targets, init="dirichlet", random_state=3, n_iter=0).latents
+    assert len(np.unique(starts[..., 0])) == N * M
+    assert starts.min() > 0
+    np.testing.assert_allclose(starts.sum(-1), 1)
+    many = invert(bank, targets, init="dirichlet", n_starts=20, random_state=3, n_iter=0)
+    even = invert(bank, targets, n_iter=0)
+    assert (many.errors < even.errors).mean() > 0.9
+
+
+def test_lattice_covers_the_simplex():
+    # For five types the even mixture is one of the multiples of 1/5.
+    for n_inputs, n_points in {1: 1, 2: 129, 3: 121, 4: 121, 5: 126, 20: 21, 200: 201}.items():
+        points = lattice(n_inputs)
+        assert points.shape == (n_points, n_inputs)
+        assert len(points.unique(dim=0)) == n_points
+        assert points.min() >= 0
+        torch.testing.assert_close(points.sum(dim=1), torch.ones(n_points, dtype=torch.float64))
+        assert (points[0] == 1 / n_inputs).all()
+        for corner in torch.eye(n_inputs, dtype=torch.float64):
+            assert (points == corner).all(dim=1).any()
+
+
+@pytest.mark.parametrize("n_starts", [1, 3])
+@pytest.mark.parametrize("block", [None, 50])
+def test_nearest_starts_are_the_nearest(bank, targets, n_starts, block, monkeypatch):
+    if block is not None:
+        monkeypatch.setattr(starts_module, "_BLOCK_NUMBERS", block)
+    points = lattice(K)
+    drawn = bank.generate(points, T).numpy()
+    distance = ((drawn[:, None] - targets[None, :, None]) ** 2).sum(axis=(3, 4))
+    expected = points[torch.from_numpy(distance.argsort(axis=2)[..., :n_starts])]
+    found = nearest(bank, torch.from_numpy(targets), n_starts)
+    assert torch.equal(found, expected)
+    result = invert(bank, targets, init="nearest", n_starts=n_starts, n_iter=0)
+    np.testing.assert_allclose(result.errors.T, distance.min(axis=2) / (T * O))
+
+
+def test_of_equally_near_starts_the_first_is_taken(targets):
+    """Modules that ignore their input: no rounding may decide."""
+    blind = GeneratorBank.random(M, hidden_size=H, input_size=K, output_size=O, seeds=range(M))
+    blind = GeneratorBank(torch.zeros_like(blind.W_ih), *blind.weights[1:])
+    found = nearest(blind, torch.from_numpy(targets).float(), 4)
+    assert torch.equal(found, lattice(K)[:4].expand(M, N, 4, K))
+
+
+def test_nearest_start_of_a_bad_target(bank, targets):
+    dirty = targets.copy()
+    dirty[2, 1, 0] = np.nan
+    clean = invert(bank, targets, solver="lm", init="nearest", n_iter=3)
+    result = invert(bank, dirty, solver="lm", init="nearest", n_iter=3)
+    assert np.isnan(result.errors[2]).all()
+    rest = np.arange(N) != 2
+    np.testing.assert_array_equal(result.errors[rest], clean.errors[rest])
+
+
+def test_what_a_bank_remembers_is_bounded_and_forgotten_by_copies(bank, targets):
+    for n_steps in range(3, 9):
+        invert(bank, targets[:, :n_steps], init="nearest", n_iter=0)
+    assert 0 < len(bank._remembered) <= 2
+    assert pickle.loads(pickle.dumps(bank))._remembered == {}
+
+
+# -- solvers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_lm_reaches_the_operator_and_beats_adam(bank, targets, backend):
+    result = invert(bank, targets, solver="lm", backend=backend)
+    weights = bank.weights
+    init = torch.full((1, 1, K), 1 / K, dtype=torch.float64)
+    expected = reference.invert_lm(*weights, torch.from_numpy(targets), init, 8)
+    np.testing.assert_allclose(result.errors, expected.errors.T, rtol=1e-6)
+    assert result.errors.mean() < invert(bank, targets).errors.mean()
+    other = invert(bank, targets, solver="lm", n_iter=3, damping=5.0, constraint=None)
+    expected = reference.invert_lm(*weights, torch.from_numpy(targets), init, 3, 5.0, False)
+    np.testing.assert_allclose(other.errors, expected.errors.T, rtol=1e-6)
+    assert (other.latents < 0).any()
+
+
+@pytest.mark.parametrize("solver", ["adam", "lm"])
+def test_tol_ends_searches_early(bank, targets, solver):
+    whole = invert(bank, targets, solver=solver, n_iter=40)
+    early = invert(bank, targets, solver=solver, n_iter=40, tol=1e-2)
+    assert (whole.n_iter_used == 40).all()
+    assert not whole.converged.any()
+    assert whole.n_iter_used.dtype == np.int32
+    assert early.converged.any()
+    np.testing.assert_array_equal(early.converged, early.n_iter_used < 40)
 
 
 # -- kinds of input ------------------------------------------------------------------------------
@@ -351,11 +484,11 @@ def test_wrong_targets(bank, wrong, error, message):
         ({"eps": 0.0}, ValueError, "eps must be finite and above 0"),
         ({"betas": 0.9}, ValueError, "betas must be two numbers, got 0.9"),
         ({"betas": (0.9, 1.0)}, ValueError, r"betas\[1\] must be from 0 to below 1, got 1.0"),
-        ({"init": "zero"}, ValueError, "init must be 'uniform', 'paper' or an array, got 'zero'"),
+        ({"init": "zero"}, ValueError, "init must be one of 'uniform', .* or an array, got 'zero'"),
         (
             {"init": np.zeros(4)},
             ValueError,
-            r"init must have .* \[3\], \[11, 3\] or \[11, 3, 3\], got",
+            r"init must have .* \[3\], \[11, 3\], \[11, 3, 3\] or \[11, 3, \*, 3\], got \[4\]",
         ),
         ({"init": np.zeros((M, K))}, ValueError, r"got \[3, 3\]"),
         ({"init": np.zeros((1, 1, 1, K))}, ValueError, r"got \[1, 1, 1, 3\]"),
@@ -363,6 +496,25 @@ def test_wrong_targets(bank, wrong, error, message):
         ({"init": "paper", "random_state": "x"}, TypeError, "random_state must be"),
         ({"init": "paper", "random_state": -1}, ValueError, "random_state must be"),
         ({"backend": "tpu"}, ValueError, "backend must be one of"),
+        ({"solver": "newton"}, ValueError, "solver must be 'adam' or 'lm', got 'newton'"),
+        ({"damping": 0}, ValueError, "damping must be finite and above 0, got 0"),
+        ({"damping": "1"}, TypeError, "damping must be a number, got str"),
+        ({"tol": -0.1}, ValueError, "tol must be from 0 up and finite, got -0.1"),
+        ({"tol": np.inf}, ValueError, "tol must be from 0 up and finite, got inf"),
+        ({"constraint": "box"}, ValueError, "constraint must be 'simplex' or None, got 'box'"),
+        ({"constraint": None}, ValueError, "constraint must be 'simplex' for solver='adam'"),
+        (
+            {"solver": "lm", "unprojected_error": True},
+            ValueError,
+            "unprojected_error must be False for solver='lm'",
+        ),
+        ({"n_starts": 2}, ValueError, "n_starts must be 1 or None for init='uniform', got 2"),
+        ({"init": "types", "n_starts": 3}, ValueError, "n_starts must be 4 or None"),
+        ({"init": "nearest", "n_starts": 0}, ValueError, "n_starts must be at least 1, got 0"),
+        ({"init": "nearest", "n_starts": 1.0}, TypeError, "n_starts must be an integer"),
+        ({"init": "nearest", "n_starts": 999}, ValueError, "n_starts must be at most 121 for"),
+        ({"init": np.zeros(K), "n_starts": 2}, ValueError, "n_starts must be 1, as init holds"),
+        ({"init": "dirichlet", "random_state": "x"}, TypeError, "random_state must be"),
     ],
 )
 def test_wrong_arguments(bank, targets, argument, error, message):

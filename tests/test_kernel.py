@@ -108,7 +108,7 @@ def test_invert_lm_float64(isa, size, n_iter, simplex, S):
     if N:
         drawn = [ops.generate(*weights, r.latents.flatten(1, 2), T) for r in (kernel, expected)]
         assert relative_difference(*drawn) < 1e-4
-    assert torch.equal(kernel.n_steps, expected.n_steps)
+    assert torch.equal(kernel.n_iter_used, expected.n_iter_used)
 
 
 def lm_problem(dtype=torch.float32):
@@ -165,9 +165,9 @@ def test_early_stopping_saves_steps_and_says_so(isa, solver, backend):
     problem = lm_problem()
     whole = solver(*problem, 40, backend=backend)
     early = solver(*problem, 40, tol=1e-2, backend=backend)
-    assert (whole.n_steps == 40).all()
+    assert (whole.n_iter_used == 40).all()
     assert not whole.converged.any()
-    assert torch.equal(early.converged, early.n_steps < 40)
+    assert torch.equal(early.converged, early.n_iter_used < 40)
     assert early.converged.double().mean() > 0.9
     assert (early.errors <= 1.2 * whole.errors + 1e-4).double().mean() > 0.8
     # A search that went on to the end is not touched by the watch.
@@ -186,7 +186,7 @@ def test_lm_leaves_targets_that_are_not_finite_alone(isa):
         bad[[3, 17]] = True
         assert result.errors[:, bad].isnan().all()
         assert not result.converged[:, bad].any()
-        assert (result.n_steps[:, bad] == 0).all()
+        assert (result.n_iter_used[:, bad] == 0).all()
         assert torch.equal(result.errors[:, ~bad], clean.errors[:, ~bad])
 
 

@@ -33,7 +33,7 @@ WeightOutputs<T> weight_outputs_of(const WeightAddresses& a) {
   return {pointer<T>(a[0]), pointer<T>(a[1]), pointer<T>(a[2]), pointer<T>(a[3]), pointer<T>(a[4])};
 }
 
-// sizes; weights; targets, init; its strides; n_starts, n_iter; tol; errors, latents, n_steps,
+// sizes; weights; targets, init; its strides; n_starts, n_iter; tol; errors, latents, n_iter_used,
 // converged, error_history, latent_history
 using SearchArguments =
     std::tuple<SizeArray, WeightAddresses, std::array<std::uintptr_t, 2>, std::array<int64_t, 3>,

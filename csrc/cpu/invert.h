@@ -57,7 +57,7 @@ struct Inverter {
   T *loss, *poison;                                 // one lane row each, as all below
   T *lowest, *lowest_before;                        // lowest error, and kPatience iterations ago
   T* moving;                                        // 0 once the lane has converged, else 1
-  int64_t* n_steps;
+  int64_t* n_iter_used;
   const T loss_scale;
 
   Inverter(const InvertProblem<T>& problem, Arena& arena)
@@ -78,7 +78,7 @@ struct Inverter {
     lowest = arena.take<T>(row);
     lowest_before = arena.take<T>(row);
     moving = arena.take<T>(row);
-    n_steps = arena.take<int64_t>(row);
+    n_iter_used = arena.take<int64_t>(row);
   }
 
   // Mean squared error of the sequence drawn from `input`, and the residuals; keeps the tape if
@@ -123,7 +123,7 @@ struct Inverter {
         // Written so that NaN stops, too.
         if (moving[l] != 0 && !(gain > static_cast<T>(p.search.tol) * lowest_before[l])) {
           moving[l] = 0;
-          n_steps[l] = i;
+          n_iter_used[l] = i;
         }
         lowest_before[l] = lowest[l];
       }
@@ -140,7 +140,7 @@ struct Inverter {
     for (int lane = 0; lane < kLanes<T>; ++lane) {
       poison[lane] = block.gather(lane, target, z);
       moving[lane] = 1;
-      n_steps[lane] = search.n_iter;
+      n_iter_used[lane] = search.n_iter;
     }
     clear(moment1, K);
     clear(moment2, K);
@@ -161,7 +161,7 @@ struct Inverter {
     block.record_history(search.n_iter, loss, projected);
     block.record_result(loss, projected);
     for (int lane = 0; lane < block.n_lanes(); ++lane) {
-      search.n_steps[block.index(lane)] = static_cast<int32_t>(n_steps[lane]);
+      search.n_iter_used[block.index(lane)] = static_cast<int32_t>(n_iter_used[lane]);
       search.converged[block.index(lane)] = moving[lane] == 0 && loss[lane] == loss[lane];
     }
     monitor->tick(monitor, 1);

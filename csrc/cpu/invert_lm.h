@@ -119,14 +119,14 @@ struct LevenbergMarquardt {
   // One lane's search. The model belongs to the best input found so far.
   struct Lane {
     QuadraticModel model;
-    double* step;      // [K]
-    double error;      // the lowest so far
-    double damping;    // relative, see mean_curvature()
-    double growth;     // of the damping, at the next step that fails
-    double predicted;  // decrease of the error that the model promises for the step
-    double poison;     // 0, or NaN for a target that is not finite
-    int32_t n_steps;   // measured so far
-    bool finished;     // stopped by tol, or there is nothing to search
+    double* step;         // [K]
+    double error;         // the lowest so far
+    double damping;       // relative, see mean_curvature()
+    double growth;        // of the damping, at the next step that fails
+    double predicted;     // decrease of the error that the model promises for the step
+    double poison;        // 0, or NaN for a target that is not finite
+    int32_t n_iter_used;  // measured so far
+    bool finished;        // stopped by tol, or there is nothing to search
     bool converged;
   };
 
@@ -205,7 +205,7 @@ struct LevenbergMarquardt {
       lane.finished = measured != measured;
       return;
     }
-    lane.n_steps = static_cast<int32_t>(i);
+    lane.n_iter_used = static_cast<int32_t>(i);
     const double before = lane.error, decrease = before - measured;
     if (decrease > 0) {
       const double q = 2 * decrease / lane.predicted - 1, factor = 1 - q * q * q;
@@ -273,7 +273,7 @@ struct LevenbergMarquardt {
     }
     block.record_result(error, latent);
     for (int l = 0; l < block.n_lanes(); ++l) {
-      search.n_steps[block.index(l)] = lanes[l].n_steps;
+      search.n_iter_used[block.index(l)] = lanes[l].n_iter_used;
       search.converged[block.index(l)] = lanes[l].converged;
     }
   }

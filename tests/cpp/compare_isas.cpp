@@ -59,7 +59,7 @@ std::vector<std::vector<T>> run_all(const KernelSet<T>& kernels, const Sizes& s)
           kUnwatched);
 
   std::vector<T> errors[2], found[2];
-  std::vector<int32_t> n_steps(M * N);
+  std::vector<int32_t> n_iter_used(M * N);
   const auto converged = std::make_unique<bool[]>(M * N);
   const auto search = [&](int solver) {
     errors[solver].resize(M * N);
@@ -74,7 +74,7 @@ std::vector<std::vector<T>> run_all(const KernelSet<T>& kernels, const Sizes& s)
                             0,
                             errors[solver].data(),
                             found[solver].data(),
-                            n_steps.data(),
+                            n_iter_used.data(),
                             converged.get(),
                             nullptr,
                             nullptr};

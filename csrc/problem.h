@@ -104,7 +104,8 @@ template <class T>
 struct TrainProblem {
   Sizes sizes;  // n_targets is not used
   Weights<T> initial;
-  const T* type_sets;        // in  [S, K, T, O]
+  const T* type_sets;        // in  [S, K, V, T, O]: V variants of every type
+  int64_t n_variants;        // V
   const int64_t* set_index;  // in  [M], below S
   const double* noise_in;    // in  [M], standard deviation
   const double* noise_out;   // in  [M], standard deviation

@@ -177,8 +177,9 @@ def _check_train(
 ) -> tuple[int, int, int, int, int, int]:
     M, H, K, O = _check_weights("train", weights)
     _check_like("train", "type_sets", type_sets, weights[0], "W_ih")
-    _check_shape("train", "type_sets", type_sets, "(S, K, T, O)", None, K, None, O)
-    _check_steps("train", "the number of steps of type_sets", type_sets.shape[2])
+    _check_shape("train", "type_sets", type_sets, "(S, K, V, T, O)", None, K, None, None, O)
+    _check_steps("train", "the number of variants in type_sets", type_sets.shape[2])
+    _check_steps("train", "the number of steps of type_sets", type_sets.shape[3])
     for name, tensor, dtype in (
         ("set_index", set_index, torch.int64),
         ("noise_in", noise_in, torch.float64),
@@ -198,7 +199,7 @@ def _check_train(
     if n_curve < 1:
         raise ValueError(f"train: n_curve must be at least 1, got {n_curve}")
     _check_adam("train", *adam)
-    return M, 0, type_sets.shape[2], H, K, O
+    return M, 0, type_sets.shape[3], H, K, O
 
 
 def _check_train_values(
@@ -546,6 +547,7 @@ def _train_cpu(
         sizes,
         _addresses(initial),
         type_sets.data_ptr(),
+        type_sets.shape[2],
         set_index.data_ptr(),
         noise_in.data_ptr(),
         noise_out.data_ptr(),
@@ -787,6 +789,8 @@ def train(
     _check_threads("train", n_threads)
     weights = (W_ih, W_hh, b, W_out, b_out)
     adam = (lr, beta1, beta2, eps)
+    if type_sets.dim() == 4:  # one variant of each type
+        type_sets = type_sets.unsqueeze(2)
     fleet = (type_sets, set_index, noise_in, noise_out, seeds)
     if resolve_backend(backend, W_ih.device) == "torch":
         _check_train(weights, *fleet, n_episodes, adam, n_curve)

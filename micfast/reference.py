@@ -492,7 +492,8 @@ def sample_episode(
         The module's seed, 64 bits.
     episode : int
         Episode number, from 0.
-    types : array of shape (K, T, O)
+    types : array of shape (K, T, O) or (K, V, T, O)
+        The types, or V variants of each.
     noise_in, noise_out : float
         Standard deviations of the noise on the input (then clipped to [0, 1]) and the target.
 
@@ -502,13 +503,16 @@ def sample_episode(
     target : float64 array of shape (T, O)
     """
     n_types = types.shape[0]
-    word = int(_philox_words(seed, episode, _STREAM_TYPE, 1)[0, 0])
-    index = (word * n_types) >> 32
+    words = _philox_words(seed, episode, _STREAM_TYPE, 1)[0]
+    index = (int(words[0]) * n_types) >> 32
+    drawn = types[index]
+    if types.ndim == 4:
+        drawn = drawn[(int(words[1]) * types.shape[1]) >> 32]
     x = np.zeros(n_types)
     x[index] = 1.0
     x = np.clip(x + noise_in * philox_normal(seed, episode, _STREAM_INPUT, n_types), 0, 1)
-    noise = philox_normal(seed, episode, _STREAM_TARGET, types[index].size)
-    return x, types[index] + noise_out * noise.reshape(types[index].shape)
+    noise = philox_normal(seed, episode, _STREAM_TARGET, drawn.size)
+    return x, drawn + noise_out * noise.reshape(drawn.shape)
 
 
 def train(
@@ -540,7 +544,8 @@ def train(
     ----------
     W_ih, W_hh, b, W_out, b_out : Tensor
         Initial weights, as in :func:`generate`; left unchanged.
-    type_sets : Tensor of shape (S, K, T, O)
+    type_sets : Tensor of shape (S, K, T, O) or (S, K, V, T, O)
+        S sets of types; V variants of every type, of which an episode shows one.
     set_index : int64 Tensor of shape (M,)
         Which type set a module learns.
     noise_in, noise_out : Tensor of shape (M,)

@@ -267,6 +267,29 @@ def test_train_draws_the_reference_s_random_numbers(isa):
     assert relative_difference(single.loss_curve, expected.loss_curve[:, :1]) < 1e-5
 
 
+def test_train_shows_the_variants_of_a_type(isa):
+    M, K, T, O = 5, 3, 7, 2
+    weights = random_weights(M, 4, K, O, torch.float64)
+    types, *fleet = random_fleet(M, K, T, O, torch.float64)
+    variants = torch.randn(2, K, 6, T, O, dtype=torch.float64)
+    kernel = ops.train(*weights, variants, *fleet, 30, n_curve=30, backend="cpu")
+    expected = ops.train(*weights, variants, *fleet, 30, n_curve=30, backend="torch")
+    assert relative_difference(kernel.loss_curve, expected.loss_curve) < 1e-10
+    one = ops.train(*weights, types, *fleet, 30, n_curve=30)
+    same = ops.train(*weights, types[:, :, None].repeat(1, 1, 6, 1, 1), *fleet, 30, n_curve=30)
+    for got, want in zip(same, one, strict=True):
+        assert torch.equal(got, want)
+
+
+def test_every_variant_is_drawn_and_only_with_its_own_type():
+    types = np.arange(12.0).reshape(3, 4, 1, 1)
+    drawn = [reference.sample_episode(9, e, types, 0, 0) for e in range(3000)]
+    assert all(int(target.item()) // 4 == x.argmax() for x, target in drawn)
+    counts = np.bincount([int(target.item()) for _, target in drawn], minlength=12)
+    assert counts.min() > 190
+    assert counts.max() < 310
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_target_s_result_does_not_depend_on_the_others(isa, dtype):
     """Bit for bit: order, split, threads, and so the lane and the kind of block it lands in."""

@@ -49,9 +49,10 @@ def test_opcheck(problem):
             torch.ops.micfast.invert_lm.default,
             (*weights, targets, starts, 3, 0.1, True, history, 0.0),
         )
-    fleet = random_fleet(2, 4, 6, 2, torch.float64)
+    types, *fleet = random_fleet(2, 4, 6, 2, torch.float64)
     torch.library.opcheck(
-        torch.ops.micfast.train.default, (*weights, *fleet, 5, 0.01, 0.9, 0.999, 1e-8, 3)
+        torch.ops.micfast.train.default,
+        (*weights, types.unsqueeze(2), *fleet, 5, 0.01, 0.9, 0.999, 1e-8, 3),
     )
 
 

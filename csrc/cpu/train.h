@@ -50,6 +50,11 @@ struct Trainer {
     return result;
   }
 
+  // A random word as a whole number below n.
+  static int64_t below(uint32_t word, int64_t n) {
+    return static_cast<int64_t>((static_cast<uint64_t>(word) * static_cast<uint64_t>(n)) >> 32);
+  }
+
   // values[j] += sigma times normal number j of the stream, for j < n.
   void add_noise(T* values, int64_t n, const T* sigma, Stream stream, int64_t episode) const {
     T normal[4][kLanes<T>];
@@ -61,17 +66,16 @@ struct Trainer {
     }
   }
 
-  // Draws each lane's type, its noisy input and its noisy target.
+  // Draws each lane's type and variant, its noisy input and its noisy target.
   void draw(int64_t episode) {
     const int64_t K = p.sizes.input_size, size = p.sizes.n_steps * p.sizes.output_size;
     uint32_t words[4][kLanes<T>];
     philox.words(0, kTypeStream, static_cast<uint64_t>(episode), words);
     clear(x, K);
     for (int lane = 0; lane < kLanes<T>; ++lane) {
-      const int64_t type = static_cast<int64_t>(
-          (static_cast<uint64_t>(words[0][lane]) * static_cast<uint64_t>(K)) >> 32);
+      const int64_t type = below(words[0][lane], K), variant = below(words[1][lane], p.n_variants);
       x[type * row + lane] = 1;
-      gather_lane(types[lane] + type * size, size, lane, target);
+      gather_lane(types[lane] + (type * p.n_variants + variant) * size, size, lane, target);
     }
     if (any(noise_in)) {
       add_noise(x, K, noise_in, kInputStream, episode);
@@ -171,7 +175,7 @@ struct Trainer {
       philox.set_seed(lane, p.seeds[module]);
       noise_in[lane] = static_cast<T>(p.noise_in[module]);
       noise_out[lane] = static_cast<T>(p.noise_out[module]);
-      types[lane] = p.type_sets + p.set_index[module] * s.input_size * size;
+      types[lane] = p.type_sets + p.set_index[module] * s.input_size * p.n_variants * size;
     }
     clear(moment1, WeightGradient<T>::n_rows(s));
     clear(moment2, WeightGradient<T>::n_rows(s));

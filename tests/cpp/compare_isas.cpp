@@ -93,6 +93,7 @@ std::vector<std::vector<T>> run_all(const KernelSet<T>& kernels, const Sizes& s)
           TrainProblem<T>{s,
                           weights,
                           types.data(),
+                          1,
                           zeros.data(),
                           noise.data(),
                           noise.data(),

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -24,11 +25,13 @@ from typing_extensions import override
 import micfast
 from bench.cases import InversionProblem, Problem, TrainingProblem, Weights
 from bench.machine import can_pin, pinned, torch_threads
-from micfast import ops
+from micfast import GeneratorBank, ops, reference
+from micfast.starts import lattice
 
 Drawn = tuple[np.ndarray, np.ndarray]
 
 LR, BETA1, BETA2, EPS = 0.05, 0.9, 0.99, 1e-8
+DAMPING = 0.1
 TRAIN_LR, TRAIN_BETA1, TRAIN_BETA2 = 0.01, 0.9, 0.999
 COMPILE_LIMIT_S = 120
 
@@ -50,6 +53,9 @@ class Peer:
 
     id: str
     label: str
+    # "peer"; "isa", micfast on a lesser instruction set; "solver", micfast by another algorithm,
+    # which is held against that algorithm's reference and does other work than the case counts.
+    kind: str = "peer"
     # How many targets the equality step runs; None: all, for a peer that would compile once more.
     check_targets: int | None = 4
 
@@ -100,6 +106,12 @@ class Peer:
         """
         raise NotImplementedError
 
+    def expect(self, problem: InversionProblem) -> Tensor:
+        """What :meth:`invert` must give, by ``micfast.reference`` in float64."""
+        p = problem.double()
+        result = reference.invert(*p.weights, p.targets, p.init, p.case.I, LR, BETA1, BETA2, EPS)
+        return result.errors
+
     def note(self) -> str:
         """What a reader of the table has to know."""
         return ""
@@ -111,6 +123,7 @@ class Micfast(Peer):
     def __init__(self, isa: str | None = None) -> None:
         self.isa = isa
         self.id = f"micfast-{isa}" if isa else "micfast"
+        self.kind = "isa" if isa else "peer"
         self.label = f"micfast ({isa} forced)" if isa else "micfast"
 
     @override
@@ -164,6 +177,67 @@ class Micfast(Peer):
             n_curve=100 if drawn is None else problem.case.E,
             backend="cpu",
         ).loss_curve
+
+
+class OtherSolver(Micfast):
+    """micfast by Levenberg and Marquardt's method, as a user calls it: :func:`micfast.invert`."""
+
+    def __init__(self, init: str, n_steps: int) -> None:
+        super().__init__()
+        self.kind = "solver"
+        self.init, self.n_steps = init, n_steps
+        name = "lm" if init == "uniform" else f"{init}-lm"
+        self.id = f"micfast-{name}-{n_steps}"
+        self.label = f"micfast, another algorithm: LM from {init}, {n_steps} steps"
+        # A bank remembers the drawings among which "nearest" chooses.
+        self._banks: WeakKeyDictionary[InversionProblem, GeneratorBank] = WeakKeyDictionary()
+
+    @override
+    def invert(self, problem: InversionProblem) -> Tensor:
+        if problem not in self._banks:
+            self._banks[problem] = GeneratorBank(*problem.weights)
+        found = micfast.invert(
+            self._banks[problem],
+            problem.targets,
+            solver="lm",
+            n_iter=self.n_steps,
+            damping=DAMPING,
+            init=self.init,
+            backend="cpu",
+        )
+        return found.errors.mT
+
+    @override
+    def expect(self, problem: InversionProblem) -> Tensor:
+        p = problem.double()
+        starts = plain_starts(p.weights, p.targets, self.init, 1)
+        result = reference.invert_lm(*p.weights, p.targets, starts, self.n_steps, DAMPING)
+        return result.errors[:, :, 0]
+
+    @override
+    def note(self) -> str:
+        note = "not Adam's errors: held against its own reference"
+        if self.init == "nearest":
+            note += "; the drawings to choose among are made once, not counted"
+        return note
+
+
+def plain_starts(weights: Weights, targets: Tensor, init: str, n_starts: int) -> Tensor:
+    """Starts (M or 1, N or 1, S, K) that :func:`micfast.invert` documents, found plainly."""
+    W_ih, W_hh, b, W_out, b_out = weights
+    M, _, K = W_ih.shape
+    even = torch.full((1, 1, 1, K), 1 / K, dtype=targets.dtype)
+    if init == "uniform":
+        return even
+    if init == "types":
+        return torch.cat([even, torch.eye(K, dtype=targets.dtype)[None, None]], dim=2)
+    if init != "nearest":
+        raise ValueError(f"init must be uniform, types or nearest, got {init!r}")
+    candidates = lattice(K).to(targets.dtype)
+    latents = candidates.expand(M, -1, -1)
+    drawn = reference.generate(W_ih, W_hh, b, W_out, b_out, latents, targets.shape[1])
+    distance = (drawn[:, None] - targets[None, :, None]).square().sum(dim=(-2, -1))
+    return candidates[distance.topk(n_starts, dim=2, largest=False).indices]
 
 
 class _TorchModule(nn.Module):
@@ -668,7 +742,8 @@ DEFAULT_PEERS = ("micfast", "jax", "nn_lstm", "compile", "original")
 def make_peers(wanted: list[str] | None = None) -> list[Peer]:
     """The peers by id, micfast first; by default :data:`DEFAULT_PEERS`.
 
-    Naming ``micfast`` includes its rows on the other instruction sets of this machine.
+    Naming ``micfast`` includes its rows on the other instruction sets of this machine, and those
+    by other algorithms; a suite takes the kinds that it is about.
 
     Raises
     ------
@@ -685,4 +760,5 @@ def make_peers(wanted: list[str] | None = None) -> list[Peer]:
         if id_ == "micfast":
             config = micfast.config()
             peers += [Micfast(isa) for isa in config.get("isas", []) if isa != config["isa"]]
+            peers += [OtherSolver("uniform", 8), OtherSolver("nearest", 2)]
     return peers

@@ -7,7 +7,10 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+import numpy as np
+
 from bench.run import load
+from bench.solvers import ADAM
 
 Row = dict[str, Any]
 
@@ -97,6 +100,8 @@ def markdown(result: dict[str, Any]) -> str:
     parts += [*_header(result), ""]
     if result["suite"] == "memory":
         parts += _memory_table(result["rows"])
+    elif result["suite"] == "solvers":
+        parts += _solver_tables(result)
     else:
         for rows in _groups(result["rows"]):
             parts += [*_case_table(result, rows), ""]
@@ -110,7 +115,7 @@ def _header(result: dict[str, Any]) -> list[str]:
     dirty = " with uncommitted changes" if git["dirty"] else ""
     lines = [
         f"- {machine['cpu']}, {machine['cores']} cores ({machine['architecture']}, "
-        f"{machine['system']}), {result['threads']} threads, "
+        f"{machine['system']}), {_threads(result['threads'])}, "
         f"load {machine['load_before']} at the start",
         f"- {versions}; kernel built by {result['compiler']}, runs on {result['isa']}",
         f"- commit {git['commit'][:12]}{dirty}, {result['date']}, {result['seconds']:.0f} s",
@@ -156,12 +161,15 @@ def _case_table(result: dict[str, Any], rows: list[Row]) -> list[str]:
             continue
         low, middle, high = seconds(row)
         speed = case["flop"] / middle
+        # The flop are Adam's.
+        counted = row.get("kind") != "solver"
+        gflops = f"{speed / 1e9:.3g}" if counted else ""
         work = f"{rate(row):,.0f}" if training else _time(middle / case["N"])
         ratio = _ratio(row, reference) if reference else ""
-        share = f"{100 * speed / limit:.3g} %" if limit else ""
+        share = f"{100 * speed / limit:.3g} %" if limit and counted else ""
         lines.append(
             f"| {row['label']} | {_time(middle)} [{_time(low)}, {_time(high)}] | {work} | {ratio} "
-            f"| {speed / 1e9:.3g} | {share} | {row['equality']['difference']:.0e} "
+            f"| {gflops} | {share} | {row['equality']['difference']:.0e} "
             f"| {_remarks(row)} |"
         )
     return lines
@@ -194,14 +202,26 @@ def _time(value: float) -> str:
 
 def _footnotes(result: dict[str, Any]) -> list[str]:
     tolerance = result["tolerance"]
+    # Older results were compared after all iterations only.
+    equalities = [row["equality"] for row in result["rows"] if "equality" in row]
+    few = next((e["iterations"][-1] for e in equalities if e.get("iterations")), None)
+    when = f"after {few} and after all iterations " if few else ""
     lines = [
-        f"Before its time is taken, a peer's errors (losses, in training) are held against the "
-        f"reference in float64 on a sample; the largest difference, relative to the largest value, "
-        f"must be at most {tolerance['inversion']:g} ({tolerance['training']:g}). All compute in "
+        f"Before its time is taken, a peer's errors {when}(losses, "
+        "in training) are held against the reference in float64 on a sample; the largest "
+        "difference, relative to the largest value, must be at most "
+        f"{tolerance['inversion']:g} ({tolerance['training']:g}). All compute in "
         "float32. Medians of the samples; peers take turns. GFLOP counts matrix work alone: "
         "4(4HH+OH) for each step, target, module and iteration, 6(4HH+OH) for each step of a "
         "training episode."
     ]
+    if any(row.get("kind") == "solver" for row in result["rows"]):
+        lines += [
+            "",
+            "Rows of another algorithm do another job: they end at other errors than Adam's, held "
+            "against their own reference, and the GFLOP are not theirs. What errors they reach on "
+            "trained modules: suite `solvers`.",
+        ]
     peers = {row["peer"] for row in _measured(result["rows"])}
     if "jax" in peers:
         lines += [
@@ -234,6 +254,173 @@ def _memory_table(rows: list[Row]) -> list[str]:
     return lines
 
 
+# ----------------------------------------------------------------------------------- ways to search
+
+GOAL_TIME, GOAL_LOWER = 1 / 4, 0.95
+
+
+def solver_findings(rows: list[Row]) -> dict[str, Any]:
+    """What the rows of one case of the solvers suite say.
+
+    Returns
+    -------
+    dict
+        ``adam``: Adam's row, None if it wasn't measured. ``reaches``: the rows of other ways whose
+        mean error of the true class is at most Adam's, quickest first. ``lower``: those that lower
+        the error on at least 95 % of the pairs; ``not_above``: those that lower it or end at the
+        same; quickest first. ``first_of_family``: for each family, its first number of steps that
+        reaches, or None.
+    """
+    measured = _measured(rows)
+    adam = next((row for row in measured if row["peer"] == ADAM), None)
+    others = [row for row in measured if row is not adam] if adam else []
+    others.sort(key=lambda row: seconds(row)[1])
+    reaches = [row for row in others if row["error_true"] <= adam["error_true"]] if adam else []
+    families = dict.fromkeys(row["family_label"] for row in rows if row["peer"] != ADAM)
+    return {
+        "adam": adam,
+        "reaches": reaches,
+        "lower": [row for row in others if row["lower_share"] >= GOAL_LOWER],
+        "not_above": [
+            row for row in others if row["lower_share"] + row["equal_share"] >= GOAL_LOWER
+        ],
+        "first_of_family": {
+            family: min(
+                (row for row in reaches if row["family_label"] == family),
+                key=lambda row: row["n_iter"],
+                default=None,
+            )
+            for family in families
+        },
+    }
+
+
+def _solver_tables(result: dict[str, Any]) -> list[str]:
+    groups = _groups(result["rows"])
+    lines = [
+        "Each way to search inverts the same unseen targets in the same trained modules, on one "
+        "core, in turns. LM: Levenberg and Marquardt's method. *nearest*: starts at those mixtures "
+        "of the types whose drawings are nearest to the target, among "
+        f"{result['n_candidates']}. *types*: five starts, 1/K and each type.",
+        "",
+        "| modules | first to reach Adam-50's mean error | of its time | goal 1/4 "
+        "| lower on 95 % of pairs |",
+        "| --- | --- | ---: | --- | --- |",
+    ]
+    for rows in groups:
+        found = solver_findings(rows)
+        name = rows[0]["case"]["id"].removeprefix("solvers-")
+        first = found["reaches"][0] if found["reaches"] else None
+        share = _share_of(first, found["adam"]) if first else None
+        lines.append(
+            f"| {name} | {first['label'] if first else 'none'} "
+            f"| {'' if share is None else _percent(share)} "
+            f"| {'yes' if share is not None and share <= GOAL_TIME else 'no'} "
+            f"| {_lower_cell(found, rows)} |"
+        )
+    lines.append("")
+    for record in result["training"]:
+        lines.append(
+            f"- {record['data']}: {record['modules']} modules of {record['selection']} centroids, "
+            f"both noise settings in one call: types {_time(record['types_s'])}, training "
+            f"{_time(record['train_s'])} on {_threads(record['threads'])}"
+            + (f"; **{record['note']}**" if record["note"] else "")
+        )
+    lines.append("")
+    for rows in groups:
+        lines += [*_solver_table(rows), ""]
+    lines.append(
+        "*Mean error*: of each target in the module of its true class. *Lower*, *equal*, *higher*: "
+        "share of these pairs whose error is below Adam-50's, the same to the last bit of float32, "
+        "or above it by more than 1 %. *Accuracy*: the module with the lowest error is the true "
+        "one. *Off the reference by*: on a sample, each error timed against what "
+        "`micfast.reference` measures in float64 at the input returned. *Searches as the "
+        "reference's*: share of the sample that ends at the error of the reference in float64, "
+        "kernel in float64 (to 1e-6), kernel and PyTorch in float32 (to 1 %): where a search meets "
+        "a fork, the last bit decides. *nearest* finds its drawings, made once per bank and "
+        "length, ready."
+    )
+    return lines
+
+
+def _solver_table(rows: list[Row]) -> list[str]:
+    case, found = rows[0]["case"], solver_findings(rows)
+    adam_known = found["adam"] is not None
+    sizes = " ".join(f"{key}={case[key]}" for key in "MNHKOTE")
+    lines = [
+        f"## {case['id']}, 1 thread",
+        "",
+        f"{sizes}; noise {case['noise_in']:g} on inputs, {case['noise_out']:g} on targets in "
+        f"training; drawings for *nearest*: {_time(case['drawings_s'])}, once",
+        "",
+        "| | time [quartiles] | of Adam-50's time | mean error | lower | equal | higher "
+        "| accuracy | off the reference by | searches as the reference's | remarks |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for row in rows:
+        if row["status"] != "ok":
+            lines.append(f"| {row['label']} | {row['status']} | | | | | | | | | {row['note']} |")
+            continue
+        low, middle, high = seconds(row)
+        share = _percent(_share_of(row, found["adam"])) if adam_known else ""
+        pairs = " | ".join(
+            _percent(row[f"{name}_share"]) if adam_known and row is not found["adam"] else ""
+            for name in ("lower", "equal", "higher")
+        )
+        equality = row["equality"]
+        lines.append(
+            f"| {row['label']} | {_time(middle)} [{_time(low)}, {_time(high)}] | {share} "
+            f"| {row['error_true']:.4g} | {pairs} | {row['accuracy']:.3f} "
+            f"| {equality['difference']:.0e} "
+            f"| {_percent(equality['same_double'])}, {_percent(equality['same_float'])} "
+            f"(PyTorch {_percent(equality['same_torch'])}) "
+            f"| {_remarks(row)} |"
+        )
+    if not adam_known:
+        return [*lines, "", "Adam-50 was not measured: nothing to compare with."]
+    firsts = []
+    for family, row in found["first_of_family"].items():
+        if row is None:
+            firsts.append(f"{family}: none")
+        else:
+            steps = row["label"].removeprefix(f"{family}, ")
+            firsts.append(f"{family}: {steps}, {_percent(_share_of(row, found['adam']))}")
+    not_above = [
+        f"{row['label']} ({_percent(row['lower_share'] + row['equal_share'])})"
+        for row in found["not_above"]
+    ]
+    lower = [f"{row['label']} ({_percent(row['lower_share'])})" for row in found["lower"]]
+    return [
+        *lines,
+        "",
+        f"- First to reach Adam-50's mean error, and its share of the time: {'; '.join(firsts)}.",
+        "- Lower error on at least 95 % of the pairs: "
+        f"{', '.join(lower) or _lower_cell(found, rows)}.",
+        f"- Lower or equal on at least 95 %: {', '.join(not_above) or 'none'}.",
+    ]
+
+
+def _lower_cell(found: dict[str, Any], rows: list[Row]) -> str:
+    """The quickest way that lowers enough errors, else the one that lowers most."""
+    if found["lower"]:
+        row = found["lower"][0]
+        return f"{row['label']} ({_percent(row['lower_share'])})"
+    others = [row for row in _measured(rows) if "lower_share" in row]
+    if not others:
+        return "not measured"
+    row = max(others, key=lambda row: row["lower_share"])
+    return f"none; most: {row['label']}, {_percent(row['lower_share'])}"
+
+
+def _share_of(row: Row, adam: Row) -> float:
+    return seconds(row)[1] / seconds(adam)[1]
+
+
+def _percent(share: float) -> str:
+    """No rounding up to a goal: 94.96 % stays below 95 %."""
+    return f"{np.floor(1000 * share + 1e-6) / 10:g} %"
+
+
 # ----------------------------------------------------------------------------------------- pictures
 
 
@@ -241,6 +428,8 @@ def plot(result: dict[str, Any]) -> Any:
     """A matplotlib Figure of the suite; None where there is nothing to draw."""
     if result["suite"] == "memory" or not _measured(result["rows"]):
         return None
+    if result["suite"] == "solvers":
+        return _plot_solvers(result)
     if result["suite"] == "latency":
         return _plot_lines(result, ["N"])
     if result["suite"] == "scaling":
@@ -263,7 +452,9 @@ def _plot_lines(result: dict[str, Any], letters: list[str]) -> Any:
         rows = [
             row
             for row in _measured(result["rows"])
-            if f"-{letter}" in row["case"]["id"] and row["threads"] == result["threads"]
+            if f"-{letter}" in row["case"]["id"]
+            and row["threads"] == result["threads"]
+            and row.get("kind") != "solver"
         ]
         sizes = sorted({row["case"][letter] for row in rows})
         for peer in dict.fromkeys(row["peer"] for row in rows):
@@ -313,6 +504,93 @@ def _log_axis(ax: Any, sizes: list[int]) -> None:
     ax.grid(True, color=_GRID, linewidth=0.7)
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=8, colors=_INK)
+
+
+_FAMILIES = {
+    "adam": ("#1C2733", "*"),
+    "lm": ("#0072B2", "o"),
+    "lm-types": ("#009E73", "^"),
+    "nearest-lm": ("#D55E00", "s"),
+    "nearest3-lm": ("#CC79A7", "D"),
+    "nearest-adam": ("#5A6572", "X"),
+}
+
+
+def _plot_solvers(result: dict[str, Any]) -> Any:
+    """Error of the true class against time; a panel for each set of modules, a line a family."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocator
+
+    groups = [rows for rows in map(_measured, _groups(result["rows"])) if rows]
+    n_columns = min(2, len(groups))
+    n_lines = -(-len(groups) // n_columns)
+    figure = Figure(figsize=(5.4 * n_columns + 0.4, 3.7 * n_lines + 0.9))
+    axes = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
+    handles: dict[str, Any] = {}
+    for ax, rows in zip(axes, groups, strict=False):
+        for family in dict.fromkeys(row["family"] for row in rows):
+            own = sorted((r for r in rows if r["family"] == family), key=lambda r: r["n_iter"])
+            colour, marker = _FAMILIES.get(family, _OTHER_STYLE)
+            times = [seconds(row)[1] for row in own]
+            errors = [row["error_true"] for row in own]
+            (line,) = ax.plot(
+                times,
+                errors,
+                color=colour,
+                marker=marker,
+                markersize=13 if family == "adam" else 6,
+                linewidth=_LINE_WIDTH,
+                zorder=4 if family == "adam" else 3,
+            )
+            handles.setdefault(own[0]["family_label"], line)
+            for row, x, y in zip(own, times, errors, strict=True):
+                ax.annotate(
+                    str(row["n_iter"]),
+                    (x, y),
+                    xytext=(5, 5),
+                    textcoords="offset points",
+                    fontsize=7.5,
+                    color=colour,
+                )
+        adam = solver_findings(rows)["adam"]
+        if adam:
+            quarter = GOAL_TIME * seconds(adam)[1]
+            ax.axhline(adam["error_true"], color="#66727F", linewidth=0.9, linestyle=(0, (4, 3)))
+            ax.axvline(quarter, color="#66727F", linewidth=0.9, linestyle=(0, (4, 3)))
+            ax.annotate(
+                "1/4 of Adam-50's time",
+                (quarter, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, -3),
+                textcoords="offset points",
+                fontsize=7.5,
+                color="#66727F",
+                va="top",
+            )
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=12))
+        ax.xaxis.set_major_formatter(EngFormatter("s"))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.margins(x=0.08, y=0.12)
+        ax.grid(True, color=_GRID, linewidth=0.7)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelsize=8, colors=_INK)
+        case = rows[0]["case"]
+        ax.set_title(
+            f"{case['data']}, noise {case['noise_in']:g} / {case['noise_out']:g}  "
+            f"(M={case['M']} N={case['N']} T={case['T']})",
+            fontsize=9.5,
+            loc="left",
+            color=_INK,
+        )
+        ax.set_ylabel("mean error of the true class", fontsize=9)
+        ax.set_xlabel("time of all inversions", fontsize=9)
+    for ax in axes[len(groups) :]:
+        ax.remove()
+    caption = "1 thread; numbers: iterations or steps; medians"
+    _finish(figure, result, list(handles.values()), list(handles), caption)
+    return figure
 
 
 def _plot_dots(result: dict[str, Any]) -> Any:
@@ -370,17 +648,24 @@ def _plot_dots(result: dict[str, Any]) -> Any:
     return figure
 
 
-def _finish(figure: Any, result: dict[str, Any], handles: list[Any], labels: list[str]) -> None:
+def _finish(
+    figure: Any,
+    result: dict[str, Any],
+    handles: list[Any],
+    labels: list[str],
+    what: str | None = None,
+) -> None:
     """Legend above, the machine below, nothing overlapping."""
     height = figure.get_size_inches()[1]
     machine = result["machine"]
-    caption = (
-        f"{machine['cpu']}, {_threads(result['threads'])}, {result['isa']}; "
-        f"medians, quartiles shaded; commit {result['git']['commit'][:12]}, {result['date'][:10]}"
-        if handles
-        else f"{machine['cpu']}, {_threads(result['threads'])}, {result['isa']}; medians; in "
-        f"brackets: how much slower than micfast; commit {result['git']['commit'][:12]}"
-    )
+    if what is None:
+        what = f"{_threads(result['threads'])}; " + (
+            "medians, quartiles shaded"
+            if handles
+            else "medians; in brackets: how much slower than micfast"
+        )
+    commit = f"commit {result['git']['commit'][:12]}, {result['date'][:10]}"
+    caption = f"{machine['cpu']}, {result['isa']}, {what}; {commit}"
     if result["quick"]:
         caption = f"TOY SIZES (--quick). {caption}"
     figure.text(0.01, 0.1 / height, caption, fontsize=7, color="#66727F", va="bottom")

@@ -17,6 +17,7 @@ from bench.machine import FmaPeak, cpu_count, describe
 from bench.measure import TOLERANCE, measure_case
 from bench.memory import measure_memory
 from bench.peers import Peer, make_peers
+from bench.solvers import measure_solvers
 
 FORMAT, FORMAT_VERSION = "micfast-bench", 1
 
@@ -25,36 +26,35 @@ FORMAT, FORMAT_VERSION = "micfast-bench", 1
 class _Entry:
     """A case of a suite.
 
-    ``peers`` is "all", "others" (without the rows on forced instruction sets), or "micfast".
+    ``kinds`` of peers, see :class:`bench.peers.Peer`; none: "micfast" alone.
     """
 
     case: Case
-    peers: str = "all"
+    kinds: frozenset[str] = frozenset({"peer"})
     full: bool = False
     n_threads: int | None = None
 
     def choose(self, peers: list[Peer]) -> list[Peer]:
-        if self.peers == "micfast":
-            return [p for p in peers if p.id == "micfast"]
-        if self.peers == "others":
-            return [p for p in peers if not p.id.startswith("micfast-")]
-        return peers
+        return [p for p in peers if p.kind in self.kinds or p.id == "micfast"]
 
+
+_ALONE, _WITH_ISAS = frozenset[str](), frozenset({"peer", "isa"})
+_WITH_SOLVERS = frozenset({"peer", "solver"})
 
 _INVERSION = (
     # First: once loaded, other peers' idle threads can take a core from what runs alone.
-    _Entry(cases.ODD, "micfast"),
-    _Entry(cases.EVEN, "micfast"),
-    _Entry(cases.CHARACTERS, full=True),
-    _Entry(cases.MNIST, full=True),
+    _Entry(cases.ODD, _ALONE),
+    _Entry(cases.EVEN, _ALONE),
+    _Entry(cases.CHARACTERS, _WITH_ISAS, full=True),
+    _Entry(cases.MNIST, _WITH_ISAS, full=True),
 )
-_TRAINING = (_Entry(cases.CHARACTERS_FLEET), _Entry(cases.MNIST_FLEET))
+_TRAINING = (_Entry(cases.CHARACTERS_FLEET, _WITH_ISAS), _Entry(cases.MNIST_FLEET, _WITH_ISAS))
 _LATENCY = (
-    _Entry(cases.BATCHES[0], "others", n_threads=1),
+    *(_Entry(case, _WITH_SOLVERS, n_threads=1) for case in cases.BATCHES if case.N in (1, 16)),
     # With 4000 targets the others take minutes.
-    *(_Entry(case, "others" if case.N <= 400 else "micfast") for case in cases.BATCHES),
+    *(_Entry(case) if case.N <= 400 else _Entry(case, _ALONE) for case in cases.BATCHES),
 )
-_SCALING = tuple(_Entry(case, "others") for series in cases.SCALING.values() for case in series)
+_SCALING = tuple(_Entry(case) for series in cases.SCALING.values() for case in series)
 
 SUITES: dict[str, tuple[_Entry, ...]] = {
     "inversion": _INVERSION,
@@ -62,6 +62,7 @@ SUITES: dict[str, tuple[_Entry, ...]] = {
     "latency": _LATENCY,
     "scaling": _SCALING,
     "memory": (),
+    "solvers": (),
 }
 ALL = ("inversion", "training", "latency", "scaling")
 
@@ -113,9 +114,18 @@ def run_suite(
         result["rows"] = measure_memory([peer.id for peer in contenders], n_threads, quick)
         result["seconds"] = time.perf_counter() - start
         return result
+    if suite == "solvers":
+        if not any(peer.id == "micfast" for peer in contenders):
+            raise ValueError("suite solvers compares micfast with itself: peers must include it")
+        result["threads"] = 1
+        result |= measure_solvers(n_threads, quick, say)
+        result["seconds"] = time.perf_counter() - start
+        return result
     entries = _shrink(SUITES[suite]) if quick else SUITES[suite]
-    # On one thread, what asks for one is no longer a case of its own.
-    measurements = {(e.case, e.n_threads or n_threads): e for e in entries}
+    # On one thread, what asks for one is no longer a case of its own; it stands first.
+    measurements: dict[tuple[Case, int], _Entry] = {}
+    for entry in entries:
+        measurements.setdefault((entry.case, entry.n_threads or n_threads), entry)
     with FmaPeak() as peak:
         # At both ends of the run: the clock may have changed meanwhile.
         thread_counts = sorted({threads for _, threads in measurements})

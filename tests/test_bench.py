@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import needs_kernel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import cases, measure, peers, report, run
+from bench import cases, measure, peers, report, run, solvers
 from bench.__main__ import main
+from micfast import GeneratorBank
 
 pytestmark = needs_kernel
 
@@ -75,6 +78,44 @@ def test_lines(tmp_path, capsys, suite):
     result = run_quick(tmp_path, suite, "micfast,original", capsys)
     check_rows(result, "pair", ["micfast", "original"])
     assert (tmp_path / f"{suite}.png").stat().st_size > 0
+
+
+def test_latency_of_other_algorithms(tmp_path, capsys):
+    result = run_quick(tmp_path, "latency", "micfast,nn_lstm", capsys)
+    alone = [row for row in result["rows"] if row["case"]["N"] in (1, 16)]
+    for n in (1, 16):
+        ids = {row["peer"] for row in alone if row["case"]["N"] == n and row["threads"] == 1}
+        assert ids == {"micfast", "micfast-lm-8", "micfast-nearest-lm-2", "nn_lstm"}
+    # Adam's GFLOP are not theirs.
+    lines = (tmp_path / "latency.md").read_text().splitlines()
+    assert any(line.startswith("| micfast, another algorithm:") for line in lines)
+    for line in lines:
+        if line.startswith("| micfast"):
+            counted = line.split("|")[5].strip() != ""
+            assert counted != line.startswith("| micfast, another algorithm:")
+
+
+@pytest.fixture(scope="module")
+def few_letters():
+    return cases.make_problem(replace(cases.CHARACTERS, id="few", M=2, N=4))
+
+
+def test_equality_step_tells_algorithms_apart(few_letters):
+    adam = measure._expect(few_letters, peers.Peer())
+    others = [peer for peer in peers.make_peers(["micfast"]) if peer.kind == "solver"]
+    assert len(others) == 2
+    for peer in others:
+        assert measure._compare(peer, few_letters, measure._expect(few_letters, peer))["passed"]
+        assert not measure._compare(peer, few_letters, adam)["passed"]
+
+
+def test_equality_step_sees_other_settings(few_letters, monkeypatch):
+    expected = measure._expect(few_letters, peers.Peer())
+    equality = measure._compare(peers.Micfast(), few_letters, expected)
+    assert equality["passed"]
+    assert (equality["iterations"], equality["compared"]) == ([50, 3], 16)
+    monkeypatch.setattr(peers, "BETA2", 0.98)
+    assert not measure._compare(peers.Micfast(), few_letters, expected)["passed"]
 
 
 def test_memory(tmp_path, capsys):
@@ -147,3 +188,163 @@ def test_report_refuses_other_files(tmp_path, capsys):
     path.write_text("{}")
     assert main(["report", str(path)]) == 2
     assert "no result file" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def solver_problem():
+    bank = GeneratorBank.random(3, hidden_size=5, input_size=4, output_size=2, seeds=range(3))
+    rng = np.random.default_rng(0)
+    own = np.arange(7) % 3
+    latents = rng.dirichlet(np.ones(4), 7).astype(np.float32)
+    drawn = bank.generate(latents, 9).numpy()[own, np.arange(7)]
+    targets = drawn + 0.02 * rng.standard_normal(drawn.shape, np.float32)
+    sizes = {"M": 3, "N": 7, "H": 5, "K": 4, "O": 2, "T": 9, "E": 0}
+    case = {"id": "toy", "data": "toy", **sizes, "noise_in": 0.0, "noise_out": 0.0}
+    case |= {"unit": "pair", "amount": 21, "drawings_s": 0.0}
+    return solvers.SolverProblem(case, bank, targets, own)
+
+
+def test_solvers(tmp_path, capsys):
+    result = run_quick(tmp_path, "solvers", "micfast", capsys)
+    (training,) = result["training"]
+    assert training["data"] == "digits"
+    assert training["train_s"] > 0
+    cases_ = {row["case"]["id"] for row in result["rows"]}
+    assert cases_ == {"solvers-digits-clean-quick", "solvers-digits-noise-quick"}
+    for case in cases_:
+        rows = {row["peer"]: row for row in result["rows"] if row["case"]["id"] == case}
+        assert list(rows) == [way.id for way in solvers.WAYS]
+        for row in rows.values():
+            assert row["status"] == "ok", row
+            assert row["threads"] == 1
+            assert len(row["samples_s"]) == 2
+            # Chance is 0.1: these modules have learned something.
+            assert row["accuracy"] > 0.5
+            if row["peer"] != solvers.ADAM:
+                assert 0 <= row["lower_share"] <= row["lower_share"] + row["equal_share"] <= 1
+                assert row["higher_share"] <= 1 - row["lower_share"] - row["equal_share"] + 1e-9
+        # A step of LM never makes an error higher, and no start more does.
+        for family in ("lm", "lm-types", "nearest-lm", "nearest3-lm"):
+            own = [row["error_true"] for row in rows.values() if row["family"] == family]
+            assert len(own) > 1
+            assert own == sorted(own, reverse=True)
+        for n in (4, 8):
+            for more, fewer in (("lm-types", "lm"), ("nearest3-lm", "nearest-lm")):
+                few, many = (rows[f"micfast-{f}-{n}"]["error_true"] for f in (fewer, more))
+                assert many <= few
+    text = (tmp_path / "solvers.md").read_text()
+    assert "toy size: digits alone" in text
+    assert text.count("- First to reach Adam-50's mean error") == 2
+    assert (tmp_path / "solvers.png").stat().st_size > 0
+
+
+def test_solvers_need_micfast(capsys):
+    assert main(["run", "--suite", "solvers", "--quick", "--peers", "original"]) == 2
+    assert "peers must include it" in capsys.readouterr().err
+
+
+def test_solvers_are_held_against_the_reference(solver_problem, monkeypatch):
+    way = {way.id: way for way in solvers.WAYS}
+    for each in solvers.WAYS:
+        assert solvers.compare(solver_problem, each)["passed"]
+    right = solvers.SolverProblem.invert
+
+    def scaled(self, way):
+        found = right(self, way)
+        return replace(found, errors=np.float32(1.001) * found.errors)
+
+    monkeypatch.setattr(solvers.SolverProblem, "invert", scaled)
+    assert not solvers.compare(solver_problem, way[solvers.ADAM])["passed"]
+    # Another search: its errors are true, but not where the reference ends.
+    for id_, other in (
+        ("micfast-lm-8", "micfast-lm-1"),
+        ("micfast-nearest-lm-0", "micfast-lm-1"),
+        ("micfast-nearest-adam-50", solvers.ADAM),
+    ):
+        monkeypatch.setattr(
+            solvers.SolverProblem, "invert", lambda self, _, other=other: right(self, way[other])
+        )
+        equality = solvers.compare(solver_problem, way[id_])
+        assert equality["difference"] <= equality["tolerance"]
+        assert not equality["passed"]
+
+
+def test_solvers_without_adam(solver_problem, monkeypatch, tmp_path):
+    """A way that fails gets no time; without Adam's row the tables are still written."""
+    compare = solvers.compare
+
+    def fail_adam(sample, way):
+        return {**compare(sample, way), "passed": way.id != solvers.ADAM}
+
+    monkeypatch.setattr(solvers, "compare", fail_adam)
+    rows = solvers.measure_problem(solver_problem, quick=True)
+    assert rows[0]["status"] == "failed"
+    assert "samples_s" not in rows[0]
+    assert all(row["status"] == "ok" and "lower_share" not in row for row in rows[1:])
+    result = {
+        **{"format": run.FORMAT, "format_version": 1, "suite": "solvers", "quick": True},
+        **{"machine": {"cpu": "c", "cores": 1, "architecture": "a", "system": "s"}},
+        **{"git": {"commit": "0" * 40, "dirty": False}, "date": "2026-01-01T00:00", "isa": "x"},
+        **{"versions": {}, "compiler": "c", "threads": 1, "seconds": 1.0, "fma_peak": []},
+        **{"rows": rows, "training": [], "n_candidates": 121},
+    }
+    result["machine"]["load_before"] = 0.0
+    text = report.report([run.save(result, tmp_path)])
+    assert "Adam-50 was not measured" in text
+    assert "| toy | none |  | no | not measured |" in text
+
+
+def test_diverged_modules_are_no_result(solver_problem):
+    weights = [w.clone() for w in solver_problem.bank.weights]
+    weights[4][1] = float("inf")
+    broken = replace(solver_problem, bank=GeneratorBank(*weights))
+    row = {"peer": solvers.ADAM, "samples_s": [1.0]}
+    contender = solvers._Contender(solvers.WAYS[0], broken, row)
+    contender.run(1, settle=False)
+    solvers._judge([contender], broken.own)
+    assert row == {"peer": solvers.ADAM, "status": "failed", "note": "7 errors are not finite"}
+
+
+def test_solvers_without_data(monkeypatch, tmp_path):
+    monkeypatch.setenv("MICFAST_DATA", str(tmp_path))
+    ((recipe, dataset, note),) = solvers.choose_recipes(False)
+    assert (recipe.data, dataset.name) == ("digits", "digits")
+    assert "characters and mnist" in note
+    assert str(tmp_path) not in note
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not os.environ.get("MICFAST_DATA"), reason="MICFAST_DATA is not set: no real data"
+)
+def test_solvers_with_data():
+    found = [(recipe.data, data.name, note) for recipe, data, note in solvers.choose_recipes(False)]
+    assert found == [("characters", "characters", ""), ("mnist", "mnist", "")]
+
+
+def solver_row(id_, family, n_iter, seconds, error, lower=0.0, equal=0.0):
+    return {
+        **{"case": {"id": "c"}, "peer": id_, "family_label": family, "n_iter": n_iter},
+        **{"label": f"{family}, {n_iter} steps", "status": "ok", "samples_s": [seconds]},
+        **{"measured": {"amount": 1, "of": 1}, "error_true": error, "threads": 1},
+        **({} if id_ == solvers.ADAM else {"lower_share": lower, "equal_share": equal}),
+    }
+
+
+def test_solver_findings():
+    rows = [
+        solver_row(solvers.ADAM, "adam", 50, 8.0, 0.10),
+        solver_row("a1", "a", 1, 1.0, 0.11, lower=0.2),
+        solver_row("a4", "a", 4, 3.0, 0.10, lower=0.95),
+        solver_row("a8", "a", 8, 5.0, 0.08, lower=0.99),
+        solver_row("b2", "b", 2, 2.0, 0.09, lower=0.9499, equal=0.0001),
+        solver_row("d1", "d", 1, 9.0, 0.12),
+    ]
+    found = report.solver_findings(rows)
+    assert [row["peer"] for row in found["reaches"]] == ["b2", "a4", "a8"]
+    assert [row["peer"] for row in found["lower"]] == ["a4", "a8"]
+    assert [row["peer"] for row in found["not_above"]] == ["b2", "a4", "a8"]
+    firsts = {family: row and row["peer"] for family, row in found["first_of_family"].items()}
+    assert firsts == {"a": "a4", "b": "b2", "d": None}
+    assert report._percent(0.9499) == "94.9 %"
+    assert report._percent(0.95) == "95 %"

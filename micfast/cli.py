@@ -409,7 +409,19 @@ def _model_arguments(group: Any, *, defaults: bool) -> None:
     add("--noise-in", 0.1, "training noise on the inputs", type=noise, metavar="SD")
     add("--noise-out", 0.0, "training noise on the types", type=noise, metavar="SD")
     add("--episodes", 20000, "training episodes", type=_whole(1), metavar="N")
-    add("--iterations", 50, "iterations of the inversion", type=_whole(0), metavar="N")
+    group.add_argument(
+        "--solver",
+        choices=("lm", "adam"),
+        default="lm" if defaults else None,
+        help="of the inversion: Levenberg-Marquardt from the nearest mixture of types, or the "
+        "paper's Adam from the even one (default: lm)",
+    )
+    group.add_argument(
+        "--iterations",
+        type=_whole(0),
+        metavar="N",
+        help="of the inversion (default: 8 with lm, 50 with adam)",
+    )
 
 
 def _run_arguments(parser: argparse.ArgumentParser, *, seed: int | None) -> None:
@@ -503,6 +515,7 @@ def _demo(args: argparse.Namespace) -> None:
         noise_in=args.noise_in,
         noise_out=args.noise_out,
         n_episodes=args.episodes,
+        solver=args.solver,
         n_iter=args.iterations,
         n_test=args.n_test,
         n_compare=0 if args.no_compare else None,
@@ -538,6 +551,8 @@ def _fit(args: argparse.Namespace) -> None:
         noise_out=args.noise_out,
         n_episodes=args.episodes,
         learning_rate=args.learning_rate,
+        solver=args.solver,
+        init="nearest" if args.solver == "lm" else "uniform",
         n_iter=args.iterations,
         inversion_learning_rate=args.inversion_learning_rate,
         standardize=None if args.standardize == "none" else args.standardize,
@@ -567,7 +582,7 @@ def _predict(args: argparse.Namespace) -> None:
 
     import numpy as np
 
-    from micfast.estimator import ModularInverseClassifier, _comparable
+    from micfast.estimator import ModularInverseClassifier
     from micfast.ops import resolve_backend
 
     # First, because to move the modules there would fail in torch's words.
@@ -582,22 +597,20 @@ def _predict(args: argparse.Namespace) -> None:
             f"X must be finite, but {len(broken)} of {len(X)} samples hold NaN or infinity, "
             f"sample {broken[0]} first"
         )
-    settings = {} if args.iterations is None else {"n_iter": args.iterations}
-    inversion = classifier.invert(X, **settings)
+    if args.iterations is not None:
+        classifier.set_params(n_iter=args.iterations)
     # One inversion gives it all; predict and predict_proba would each make their own.
-    errors = _comparable(inversion.errors)
-    predictions = classifier.classes_[errors.argmin(axis=1)]
-    arrays = {
-        "predictions": predictions,
-        "errors": inversion.errors,
-        "classes": classifier.classes_,
-    }
+    inversions, errors = classifier._decide(classifier._check_sequences(X))
+    predictions = classifier._labels(errors)
+    arrays = {"predictions": predictions, "errors": errors, "classes": classifier.classes_}
+    if predictions.dtype == object:  # "none of these" is no text, and objects would be pickled
+        arrays["predictions"] = np.array(["" if p is None else str(p) for p in predictions])
     if args.proba:
-        from scipy.special import softmax
-
-        arrays["probabilities"] = softmax(-errors / classifier.temperature_, axis=1)
+        arrays["probabilities"] = classifier._probabilities(errors)
     if args.reconstructions:
-        drawn = inversion.reconstructions(backend=args.backend, n_threads=args.threads)
+        drawn = inversions[0].reconstructions(
+            errors.argmin(axis=1), backend=args.backend, n_threads=args.threads
+        )
         if classifier.standardizer_ is not None:
             drawn = classifier.standardizer_.inverse_transform(drawn)
         arrays["reconstructions"] = drawn.reshape(X.shape)

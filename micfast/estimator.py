@@ -11,15 +11,15 @@ import numbers
 import os
 import time
 import warnings
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils import (
     Tags,
     check_array,
@@ -28,36 +28,78 @@ from sklearn.utils import (
     column_or_1d,
 )
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
-from micfast import inversion, ops
+from micfast import decision, inversion, ops, starts
 from micfast._parallel import n_threads, parallel_map
 from micfast.bank import BankFileError, GeneratorBank, Label, as_label, read_bank, write_bank
 from micfast.data.preprocess import Standardizer
+from micfast.decision import comparable as _comparable
 from micfast.inversion import Inversion, progress_reporter
 from micfast.types import TypeSelection, select_types_per_class
 
 __all__ = ["ModularInverseClassifier"]
 
 _NAME = "ModularInverseClassifier"
-_FILE_VERSION = 1
+_WEIGHTS = ("W_ih", "W_hh", "b", "W_out", "b_out")
+_FILE_VERSION = 2
 # Below this variance (standardised units) types count as constant: with the default learned_tol a
 # module that draws them must then reach a mean squared error of 1e-4.
 _LEAST_VARIANCE = 1e-3
 _TEMPERATURE_SAMPLES = 256
+_CALIBRATION_SAMPLES = 64
+# The share that novelty_score leaves above 1 where `reject` gives none.
+_NOVELTY_REJECT = 0.05
+# Thresholds are at least this where errors are divided by them.
+_LEAST_THRESHOLD = 1e-12
+# Numbers of the drawings that are compared under time warping at a time.
+_DRAWN_NUMBERS = 2**22
+# How estimators of file version 1 searched and decided.
+_VERSION_1_PARAMS: dict[str, Any] = {
+    "n_modules_per_class": 1,
+    "solver": "adam",
+    "init": "uniform",
+    "n_starts": None,
+    "tol": 0.0,
+    "distance": "mse",
+    "error_scale": None,
+    "reject": None,
+    "reject_label": None,
+}
+_PAPER_PARAMS: dict[str, Any] = _VERSION_1_PARAMS | {
+    "n_types": 4,
+    "type_selection": "kmeans",
+    "type_representative": "centroid",
+    "hidden_size": 10,
+    "noise_in": 0.0,
+    "noise_out": 0.0,
+    "n_episodes": 20000,
+    "learning_rate": 0.01,
+    "n_iter": 50,
+    "inversion_learning_rate": 0.05,
+    "max_retries": 0,
+}
+_PAPER_DATA: dict[str | None, dict[str, Any]] = {
+    None: {},
+    "characters": {"type_selection": "dtw-kmeans", "hidden_size": 10, "n_episodes": 40000},
+    "mnist": {"type_selection": "kmeans", "hidden_size": 20, "n_episodes": 20000},
+}
 _CLASS_DTYPES = {
     "bool",
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
     *(f"float{bits}" for bits in (16, 32, 64)),
 }
 
+_Item = TypeVar("_Item")
 
-class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
+
+class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     """Classifier of sequences by inversion of one small generative LSTM per class.
 
     Each class's module learns to draw the class's few types. A new sequence is given to every
     module, which looks for the input that draws it best; the module with the lowest error names
     the class. Classes can be added, removed and trained anew without touching the others.
+    :meth:`paper` gives the settings of the paper.
 
     Parameters
     ----------
@@ -77,10 +119,40 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
         Training episodes of each module; one type per episode.
     learning_rate : float, default=0.01
         Adam's step size in training.
-    n_iter : int, default=50
-        Iterations of the inversion; 0 measures the error at the even mixture of types.
+    n_modules_per_class : int, default=1
+        Modules R of each class, trained on the same types from different seeds; the mean of their
+        errors is the class's.
+    solver : {"adam", "lm"}, default="lm"
+        How an inversion searches: projected Adam, as in the paper, or Levenberg and Marquardt's
+        method, which needs a few steps where Adam needs dozens.
+    n_iter : int or None, default=None
+        Iterations of the inversion; None is the solver's own number (50 for "adam", 8 for "lm"),
+        0 measures the error at the start.
     inversion_learning_rate : float, default=0.05
-        Step size of the inversion.
+        Step size of the inversion with ``solver="adam"``.
+    init : {"uniform", "paper", "types", "dirichlet", "nearest"}, default="nearest"
+        Where inversions start, see :func:`micfast.invert`.
+    n_starts : int or None, default=None
+        Starts of each inversion, for "dirichlet" and "nearest"; None is 1.
+    tol : float, default=0.0
+        Where positive, an inversion ends when it gains less than this part of its error.
+    distance : {"mse", "dtw", "soft-dtw"}, default="mse"
+        What an error is: the mean squared difference between the sequence and a module's drawing of
+        it, or one that forgives shifts in time, divided by T C as the former is: the squared cost
+        of dynamic time warping without a band, or the soft-DTW divergence
+        (:func:`micfast.decision.warped_distances`). The search minimises the mean squared
+        difference in all cases; warping costs several times as much again, soft-DTW far more, and
+        on the data of ``docs/better.md`` it decides no better.
+    error_scale : {"types", "samples"} or None, default=None
+        Divide each class's errors by the mean error that its own modules make on its types or on
+        its training samples (those of ``calibration_``).
+    reject : float or None, default=None
+        Between 0 and 1: :meth:`predict` answers ``reject_label`` where the winning class's error
+        exceeds the class's threshold, which this share of its own training samples exceeds. May be
+        changed after :meth:`fit`.
+    reject_label : str, int, float, bool or None, default=None
+        The answer for "none of these": of the type of the labels, but none of them. With None,
+        :meth:`predict` gives an object array that holds None there.
     standardize : {"global", "channel"} or None, default="global"
         Shift and scale X to mean 0 and standard deviation 1 over all training values, or over
         those of each channel.
@@ -103,18 +175,32 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.
+    banks_ : list of GeneratorBank
+        ``n_modules_per_class`` banks of one module per class, in the order of ``classes_``;
+        float32, on the CPU.
     bank_ : GeneratorBank
-        The modules in the order of ``classes_``; float32, on the CPU.
+        The first of them.
     types_ : ndarray of shape (n_classes, n_types, n_timesteps, n_channels), float64
         The types in the units of X.
     type_info_ : list of TypeSelection
         How each class's types came about.
     training_report_ : list of dict
-        Per class: ``label``; ``n_samples``; ``n_types_found`` (different types); ``attempts``;
-        ``seeds``, one per attempt; ``mse``, the noise-free mean squared error with which the module
-        draws its types (standardised units); ``relative_mse``, that over the types' variance;
-        ``learned``; ``seconds``, the time of the training runs it took part in; ``loss_curve``, the
-        mean training loss of consecutive stretches of episodes.
+        Per module, class by class: ``label``; ``module``, its bank's number; ``n_samples``;
+        ``n_types_found`` (different types); ``attempts``; ``seeds``, one per attempt; ``mse``, the
+        noise-free mean squared error with which the module draws its types (standardised units);
+        ``relative_mse``, that over the types' variance; ``learned``; ``seconds``, the time of the
+        training runs it took part in; ``loss_curve``, the mean training loss of consecutive
+        stretches of episodes.
+    calibration_ : list of dict
+        Per class, the errors that its own modules make (before ``error_scale``): ``types``, on
+        each of its types; ``samples``, on at most 64 of its training samples, sorted. Samples that
+        are types are left out if 8 others remain. None for a class from a file of version 1,
+        until :meth:`refit_class`.
+    scales_ : ndarray of shape (n_classes,)
+        What ``error_scale`` divides each class's errors by (1 if it is None).
+    thresholds_ : ndarray of shape (n_classes,)
+        Errors (after ``error_scale``) above which a sequence that a class wins is like none of its
+        training samples: their quantile ``1 - reject``, 0.95 where ``reject`` is None.
     standardizer_ : micfast.data.Standardizer or None
         None if ``standardize`` is None.
     temperature_ : float
@@ -130,13 +216,22 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
     -----
     X has shape (n_samples, n_timesteps, n_channels), or (n_samples, n_timesteps) for one channel.
     Sequences of another length than in training are accepted in three dimensions, since a module
-    can draw any length; in two they are an error, as everywhere in scikit-learn. Errors are mean
-    squared differences in standardised units; types and reconstructions are in the units of X.
+    can draw any length; in two they are an error, as everywhere in scikit-learn. Errors are in
+    standardised units; types and reconstructions are in the units of X.
 
-    A module depends on ``random_state``, its label and its class's samples in their order, and on
-    the standardisation; not on the other classes, their number or ``n_jobs``. So with
-    ``standardize=None`` (or data standardised before), fitting a, b and c is the same as fitting a
-    and b and adding c, but for ``temperature_``.
+    A module depends on ``random_state``, its label, its bank's number and its class's samples in
+    their order, and on the standardisation; not on the other classes, the number of classes or of
+    modules per class, or ``n_jobs``. So with ``standardize=None`` (or data standardised before),
+    fitting a, b and c is the same as fitting a and b and adding c, but for ``temperature_``.
+
+    Predictions are repeatable. With ``init="paper"`` or ``"dirichlet"`` the starts are drawn for
+    one sequence after the other, with a seed from ``random_state``: what a sequence gets then
+    depends on its place in X and on the number of classes.
+
+    Where the training samples are themselves the types (few samples per class), they are drawn
+    better than new ones will be: thresholds are then too low and probabilities too sure. After a
+    change of the parameters of the search, ``distance`` or ``error_scale``, call :meth:`fit`
+    again: temperature and thresholds were measured with the old ones.
 
     Examples
     --------
@@ -161,8 +256,17 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
         noise_out: float = 0.0,
         n_episodes: int = 20000,
         learning_rate: float = 0.01,
-        n_iter: int = 50,
+        n_modules_per_class: int = 1,
+        solver: Literal["adam", "lm"] = "lm",
+        n_iter: int | None = None,
         inversion_learning_rate: float = 0.05,
+        init: Literal["uniform", "paper", "types", "dirichlet", "nearest"] = "nearest",
+        n_starts: int | None = None,
+        tol: float = 0.0,
+        distance: Literal["mse", "dtw", "soft-dtw"] = "mse",
+        error_scale: Literal["types", "samples"] | None = None,
+        reject: float | None = None,
+        reject_label: Label | None = None,
         standardize: Literal["global", "channel"] | None = "global",
         max_retries: int = 3,
         learned_tol: float = 0.1,
@@ -179,8 +283,17 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
         self.noise_out = noise_out
         self.n_episodes = n_episodes
         self.learning_rate = learning_rate
+        self.n_modules_per_class = n_modules_per_class
+        self.solver = solver
         self.n_iter = n_iter
         self.inversion_learning_rate = inversion_learning_rate
+        self.init = init
+        self.n_starts = n_starts
+        self.tol = tol
+        self.distance = distance
+        self.error_scale = error_scale
+        self.reject = reject
+        self.reject_label = reject_label
         self.standardize = standardize
         self.max_retries = max_retries
         self.learned_tol = learned_tol
@@ -190,7 +303,74 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
         self.verbose = verbose
 
     # Set by fit.
+    banks_: list[GeneratorBank]
+    calibration_: list[dict[str, NDArray[np.float64]] | None]
     n_channels_in_: int
+
+    @classmethod
+    def paper(
+        cls, data: Literal["characters", "mnist"] | None = None, **overrides: Any
+    ) -> ModularInverseClassifier:
+        """Build an estimator with the settings of the paper.
+
+        One module per class, trained once and without noise; 50 steps of Adam from the even
+        mixture; the mean squared error decides.
+
+        Parameters
+        ----------
+        data : {"characters", "mnist"} or None
+            Type selection, hidden units and training episodes as the paper has them for its pen
+            strokes ("dtw-kmeans", 10 and 40000) or its digits ("kmeans", 20 and 20000). None:
+            "kmeans", 10 and 20000.
+        **overrides
+            Parameters of the constructor with other values.
+
+        Returns
+        -------
+        ModularInverseClassifier
+
+        Raises
+        ------
+        ValueError
+            If ``data`` is something else.
+
+        Notes
+        -----
+        ``standardize`` stays on: the paper's sequences are standardised, which the loaders of
+        :mod:`micfast.data` do, and standardising them again changes next to nothing.
+
+        Examples
+        --------
+        >>> clf = ModularInverseClassifier.paper("mnist", noise_in=0.2, noise_out=0.1)
+        >>> clf.solver, clf.hidden_size, clf.noise_in
+        ('adam', 20, 0.2)
+        """
+        if data not in _PAPER_DATA:
+            raise ValueError(
+                f"{_NAME}.paper: data must be 'characters', 'mnist' or None, got {data!r}"
+            )
+        return cls(**(_PAPER_PARAMS | _PAPER_DATA[data] | overrides))
+
+    @property
+    def bank_(self) -> GeneratorBank:
+        """The modules of the first bank."""
+        return self.banks_[0]
+
+    @property
+    def scales_(self) -> NDArray[np.float64]:
+        """What each class's errors are divided by."""
+        if self.error_scale is None:
+            return np.ones(len(self.classes_))
+        calibration = self._known_calibration("error_scale")
+        return np.array([decision.class_scale(own[self.error_scale]) for own in calibration])
+
+    @property
+    def thresholds_(self) -> NDArray[np.float64]:
+        """Error of each class above which a sequence is like none of its training samples."""
+        calibration = self._known_calibration("thresholds")
+        reject = _NOVELTY_REJECT if self.reject is None else self.reject
+        quantiles = [decision.threshold(own["samples"], reject) for own in calibration]
+        return np.array(quantiles) / self.scales_
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -234,6 +414,7 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
                 f"{_NAME}.fit: y must hold at least two classes, got 1 class: {classes[0]!r}"
             )
         labels = [as_label(label) for label in classes]
+        self._check_reject_label(labels)
         # Sorted by class, so that not even a sum's rounding depends on how classes interleave.
         order = np.argsort(codes, kind="stable")
         X, codes = X[order], codes[order]
@@ -247,15 +428,16 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
         Z = self._standardized(X)
         parts = [Z[codes == c] for c in range(len(classes))]
         types, self.type_info_ = self._select_types(labels, parts)
-        self.bank_, self.training_report_ = self._train(labels, types, list(map(len, parts)))
+        self.banks_, self.training_report_ = self._train(labels, types, list(map(len, parts)))
         self._warn_unlearned(self.training_report_, stacklevel=3)
         self.types_ = self._unstandardized(types)
         self.classes_ = classes
+        self.calibration_ = [*self._calibrate(labels, parts, types, self.banks_)]
         self.temperature_ = self._fit_temperature(labels, parts)
         return self
 
     def add_class(self, X: Any, label: Label) -> ModularInverseClassifier:
-        """Train a module for a new class; the other modules stay as they are.
+        """Train a new class's modules; the others stay as they are.
 
         Parameters
         ----------
@@ -283,18 +465,23 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         label = self._check_label("add_class", label, exists=False)
-        bank, types, info, report = self._fit_one("add_class", X, label)
         classes = _append_label(self.classes_, label)
+        banks, types, info, reports, own = self._fit_one("add_class", X, label)
         order = np.argsort(classes)
-        self.bank_ = self.bank_.with_module(label, bank).select(indices=order)
+        self.banks_ = [
+            bank.with_module(label, new).select(indices=order)
+            for bank, new in zip(self.banks_, banks, strict=True)
+        ]
         self.types_ = np.concatenate([self.types_, types])[order]
         self.type_info_ = [[*self.type_info_, info][i] for i in order]
-        self.training_report_ = [[*self.training_report_, report][i] for i in order]
+        self.calibration_ = [[*self.calibration_, own][i] for i in order]
+        all_reports = [*self._reports_by_class(), reports]
+        self.training_report_ = _flat(all_reports[i] for i in order)
         self.classes_ = classes[order]
         return self
 
     def refit_class(self, X: Any, label: Label) -> ModularInverseClassifier:
-        """Train a class's module anew from other samples; the other modules stay as they are.
+        """Train a class's modules anew from other samples; the others stay as they are.
 
         Parameters
         ----------
@@ -320,15 +507,16 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         label = self._check_label("refit_class", label, exists=True)
-        bank, types, info, report = self._fit_one("refit_class", X, label)
+        banks, types, info, reports, own = self._fit_one("refit_class", X, label)
         position = self.bank_.index(label)
-        self.bank_ = self.bank_.replace(label, bank)
+        self.banks_ = [
+            bank.replace(label, new) for bank, new in zip(self.banks_, banks, strict=True)
+        ]
         self.types_ = self.types_.copy()
         self.types_[position] = types[0]
-        for attribute, new in (("type_info_", info), ("training_report_", report)):
-            entries = list(getattr(self, attribute))
-            entries[position] = new
-            setattr(self, attribute, entries)
+        self.type_info_ = _replaced(self.type_info_, position, info)
+        self.calibration_ = _replaced(self.calibration_, position, own)
+        self.training_report_ = _flat(_replaced(self._reports_by_class(), position, reports))
         return self
 
     def remove_class(self, label: Label) -> ModularInverseClassifier:
@@ -355,16 +543,18 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"{_NAME}.remove_class: two classes must remain at least")
         position = self.bank_.index(label)
         kept = [i for i in range(len(self.classes_)) if i != position]
-        self.bank_ = self.bank_.without(label)
+        reports = self._reports_by_class()
+        self.banks_ = [bank.without(label) for bank in self.banks_]
         self.types_, self.classes_ = self.types_[kept], self.classes_[kept]
         self.type_info_ = [self.type_info_[i] for i in kept]
-        self.training_report_ = [self.training_report_[i] for i in kept]
+        self.calibration_ = [self.calibration_[i] for i in kept]
+        self.training_report_ = _flat(reports[i] for i in kept)
         return self
 
     # -- use -----------------------------------------------------------------------------------
 
     def predict(self, X: Any) -> np.ndarray:
-        """Label of the module that draws each sequence with the lowest error.
+        """Label of the class that draws each sequence with the lowest error.
 
         Parameters
         ----------
@@ -374,6 +564,7 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples,)
+            Where ``reject`` is set, ``reject_label`` for sequences that no class draws well enough.
 
         Raises
         ------
@@ -381,11 +572,35 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
             If X has another number of channels than in training (in two dimensions: of features),
             or holds NaN or infinity; :meth:`reconstruction_errors` allows those.
         """
-        best = self._comparable_errors(X).argmin(axis=1)
-        return self.classes_[best]
+        check_is_fitted(self)
+        self._check_decision()
+        return self._labels(self._decide(self._check_sequences(X))[1])
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy of :meth:`predict`.
+
+        Parameters
+        ----------
+        X
+            As in :meth:`predict`.
+        y : array-like of shape (n_samples,)
+            True labels. A rejected sequence counts as wrong, unless its label is ``reject_label``.
+        sample_weight : array-like of shape (n_samples,), optional
+
+        Returns
+        -------
+        float
+        """
+        if self.reject is None:
+            return super().score(X, y, sample_weight)
+        predictions = self.predict(X)
+        # scikit-learn's accuracy refuses the None among the labels.
+        check_consistent_length(predictions, y, sample_weight)
+        right = predictions == column_or_1d(y, dtype=object)
+        return float(np.average(right, weights=sample_weight))
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Negative errors of the modules.
+        """Negative errors of the classes.
 
         Parameters
         ----------
@@ -395,8 +610,8 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
-            Standardised units, squared. For two classes: the error of the first minus that of the
-            second, which is positive where the second is predicted.
+            Standardised units, squared, or multiples of ``scales_``. For two classes: the error of
+            the first minus that of the second, which is positive where the second is predicted.
         """
         errors = self._comparable_errors(X)
         return errors[:, 0] - errors[:, 1] if errors.shape[1] == 2 else -errors
@@ -412,18 +627,91 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
+            Given that it is one of the classes: ``reject`` has no influence.
 
         Notes
         -----
-        ``temperature_`` is the one of the lowest log loss on at most 256 training samples. Where
-        the training samples are themselves the types (few samples per class), they are drawn
-        better than new ones will be, and the probabilities are too sure.
+        ``temperature_`` is the one of the lowest log loss on at most 256 training samples. That
+        one number is all the calibration there is. Where the training samples are themselves the
+        types (few samples per class), they are drawn better than new ones will be, and the
+        probabilities are too sure.
+        """
+        return self._probabilities(self._comparable_errors(X))
+
+    def novelty_score(self, X: Any) -> np.ndarray:
+        """How little each sequence is like any class: the lowest error over its class's threshold.
+
+        Parameters
+        ----------
+        X
+            As in :meth:`predict`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Above 1 where the error exceeds the class's entry in ``thresholds_``; with ``reject``
+            set, those are the sequences that :meth:`predict` rejects.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`predict`; also if a class was read from a file of version 1, which has none.
         """
         errors = self._comparable_errors(X)
-        return softmax(-errors / self.temperature_, axis=1)
+        return self._novelty(errors)[0]
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Errors and inputs that the modules find for each sequence, as features.
+
+        Parameters
+        ----------
+        X
+            As in :meth:`predict`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features), float64
+            The errors of all modules, bank by bank, as they enter the decision (``distance``,
+            ``error_scale``); then the inputs found, n_types for each module in the same order. See
+            :meth:`get_feature_names_out`.
+        """
+        check_is_fitted(self)
+        self._check_decision()
+        Z = self._check_sequences(X)
+        inversions, errors = self._search(self._standardized(Z), self.banks_)
+        features = [_comparable(e / self.scales_) for e in errors]
+        # What a module that diverged has found says nothing: the even mixture.
+        even = 1 / self.bank_.input_size
+        for found in inversions:
+            latents = found.latents.reshape(len(Z), -1).astype(np.float64)
+            features.append(np.nan_to_num(latents, nan=even, posinf=even, neginf=even))
+        return np.concatenate(features, axis=1)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the columns of :meth:`transform`.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None
+            Checked against ``feature_names_in_`` and not used.
+
+        Returns
+        -------
+        ndarray of str objects
+            ``modularinverseclassifier_error0_a`` for class a in the first bank,
+            ``modularinverseclassifier_latent0_a_2`` for its third input.
+        """
+        check_is_fitted(self)
+        _check_feature_names_in(self, input_features)
+        prefix = type(self).__name__.lower()
+        modules = [(r, label) for r in range(len(self.banks_)) for label in self.bank_.classes]
+        names = [f"{prefix}_error{r}_{label}" for r, label in modules]
+        K = self.bank_.input_size
+        names += [f"{prefix}_latent{r}_{label}_{k}" for r, label in modules for k in range(K)]
+        return np.array(names, dtype=object)
 
     def reconstruction_errors(self, X: Any, n_iter: int | None = None) -> np.ndarray:
-        """Mean squared error, in standardised units, with which each module draws each sequence.
+        """Mean squared error, in standardised units, with which each class draws each sequence.
 
         Parameters
         ----------
@@ -435,29 +723,45 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_classes), float32
+            The mean over each class's modules, whatever ``distance`` and ``error_scale`` are.
         """
+        check_is_fitted(self)
         settings = {} if n_iter is None else {"n_iter": n_iter}
-        return self.invert(X, **settings).errors
+        Z = self._standardized(self._check_sequences(X, allow_nonfinite=True))
+        found = [
+            self._invert(bank, Z, self._start_seed(r), **settings).errors
+            for r, bank in enumerate(self.banks_)
+        ]
+        return np.stack(found).mean(axis=0, dtype=np.float64).astype(np.float32)
 
-    def invert(self, X: Any, **settings: Any) -> Inversion:
-        """Invert all modules for each sequence.
+    def invert(self, X: Any, *, bank: int = 0, **settings: Any) -> Inversion:
+        """Invert one module of each class for each sequence.
 
         Parameters
         ----------
         X
             As in :meth:`reconstruction_errors`.
+        bank : int
+            Which of ``banks_``.
         **settings
             Arguments of :func:`micfast.invert` instead of the estimator's.
 
         Returns
         -------
         Inversion
-            NumPy arrays; errors and reconstructions in standardised units.
+            NumPy arrays; errors (mean squared) and reconstructions in standardised units.
+
+        Raises
+        ------
+        ValueError
+            If there is no such bank, or X or a setting isn't as described.
         """
         check_is_fitted(self)
-        return self._invert(self._check_sequences(X, allow_nonfinite=True), **settings)
+        r = self._check_bank("invert", bank)
+        Z = self._standardized(self._check_sequences(X, allow_nonfinite=True))
+        return self._invert(self.banks_[r], Z, self._start_seed(r), **settings)
 
-    def reconstruct(self, X: Any, label: Label | None = None) -> np.ndarray:
+    def reconstruct(self, X: Any, label: Label | None = None, *, bank: int = 0) -> np.ndarray:
         """What a module makes of each sequence.
 
         Parameters
@@ -465,7 +769,10 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
         X
             As in :meth:`predict`.
         label : str, int, float or bool, optional
-            Whose module; default each sequence's best.
+            Whose module; default that of the class with the lowest error (also where
+            :meth:`predict` rejects).
+        bank : int
+            Which of the class's modules: its bank's number in ``banks_``.
 
         Returns
         -------
@@ -475,13 +782,20 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            If there is no such label, or X isn't as for :meth:`predict`.
+            If there is no such label or bank, or X isn't as for :meth:`predict`.
         """
         check_is_fitted(self)
-        which: Any = "best"
-        if label is not None:
+        self._check_decision()
+        r = self._check_bank("reconstruct", bank)
+        sequences = self._check_sequences(X)
+        which: Any
+        if label is None:
+            inversions, errors = self._decide(sequences)
+            result, which = inversions[r], errors.argmin(axis=1)
+        else:
             which = self.bank_.index(self._check_label("reconstruct", label, exists=True))
-        result = self._invert(self._check_sequences(X))
+            Z = self._standardized(sequences)
+            result = self._invert(self.banks_[r], Z, self._start_seed(r))
         drawn = result.reconstructions(which, backend=self.backend, n_threads=self._n_threads())
         drawn = self._unstandardized(drawn)
         return drawn if _n_dims(X) == 3 else drawn[..., 0]
@@ -491,7 +805,8 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator as one safetensors file, without pickle.
 
-        :meth:`GeneratorBank.load` reads its modules, too. The file appears whole or not at all.
+        :meth:`GeneratorBank.load` reads its modules, too (those of the first bank). The file
+        appears whole or not at all.
 
         Parameters
         ----------
@@ -526,8 +841,14 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
             "entropy": self._entropy.tolist(),
             "type_info": [_info_to_json(info) for info in self.type_info_],
             "training_report": [_report_to_json(report) for report in self.training_report_],
+            "calibration": [
+                None if own is None else {name: values.tolist() for name, values in own.items()}
+                for own in self.calibration_
+            ],
         }
         tensors = {"types": torch.from_numpy(self.types_)}
+        for r, bank in enumerate(self.banks_[1:], start=1):
+            tensors |= {f"bank{r}.{name}": getattr(bank, name) for name in _WEIGHTS}
         if self.standardizer_ is not None:
             document["standardizer_axis"] = self.standardizer_.axis
             tensors["standardizer_mean"] = torch.from_numpy(self.standardizer_.mean_)
@@ -581,9 +902,18 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
         cls, bank: GeneratorBank, tensors: dict[str, torch.Tensor], document: dict[str, Any]
     ) -> ModularInverseClassifier:
         """Build an estimator from a file's parts; any error means a damaged file."""
-        estimator = cls(**document["params"])
+        params = document["params"]
+        if document["version"] == 1:
+            params = _VERSION_1_PARAMS | params
+        estimator = cls(**params)
         estimator._check_params()
         M, T = bank.n_modules, document["n_timesteps_in"]
+        banks = [bank]
+        for r in range(1, estimator.n_modules_per_class):
+            weights = [tensors.pop(f"bank{r}.{name}") for name in _WEIGHTS]
+            banks.append(GeneratorBank(*weights, classes=bank.classes))
+        # An error if they differ in sizes or dtype.
+        GeneratorBank.concat(b.with_classes(range(r * M, r * M + M)) for r, b in enumerate(banks))
         arrays = {name: tensor.double().numpy() for name, tensor in tensors.items()}
         expected: dict[str, tuple[int, ...]] = {"types": (M, bank.input_size, T, bank.output_size)}
         axis = document.get("standardizer_axis")
@@ -604,7 +934,8 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
             estimator.standardizer_ = Standardizer(axis, mean, scale)
         estimator.types_ = arrays["types"]
         estimator.classes_ = _labels_from_json(bank.classes, document["class_dtype"])
-        estimator.bank_ = bank
+        estimator.banks_ = banks
+        estimator._check_reject_label(bank.classes)
         estimator.temperature_ = float(document["temperature"])
         if not (math.isfinite(estimator.temperature_) and estimator.temperature_ > 0):
             raise ValueError("temperature must be finite and above 0")
@@ -612,12 +943,19 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
         if estimator._entropy.shape != (4,):
             raise ValueError("entropy must be 4 numbers")
         estimator.type_info_ = [_info_from_json(info) for info in document["type_info"]]
+        modules = [(label, r) for label in bank.classes for r in range(len(banks))]
         estimator.training_report_ = [
-            _report_from_json(report, label)
-            for report, label in zip(document["training_report"], bank.classes, strict=True)
+            _report_from_json(report, label, r)
+            for report, (label, r) in zip(document["training_report"], modules, strict=True)
         ]
-        if len(estimator.type_info_) != M:
-            raise ValueError(f"type_info must have {M} entries")
+        calibration = [None] * M if document["version"] == 1 else document["calibration"]
+        estimator.calibration_ = [
+            None if own is None else _own_errors_from_json(own, bank.input_size)
+            for own in calibration
+        ]
+        for name in ("type_info_", "calibration_"):
+            if len(getattr(estimator, name)) != M:
+                raise ValueError(f"{name[:-1]} must have {M} entries")
         estimator.n_timesteps_in_, estimator.n_channels_in_ = T, bank.output_size
         estimator.n_features_in_ = T * bank.output_size
         names = document["feature_names_in"]
@@ -631,12 +969,20 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
 
     def _fit_one(
         self, method: str, X: Any, label: Label
-    ) -> tuple[GeneratorBank, np.ndarray, TypeSelection, dict[str, Any]]:
-        """Types (1, K, T, C) in units of X and module of one class."""
+    ) -> tuple[
+        list[GeneratorBank],
+        np.ndarray,
+        TypeSelection,
+        list[dict[str, Any]],
+        dict[str, NDArray[np.float64]],
+    ]:
+        """Modules, types (1, K, T, C) in units of X, reports and own errors of one class."""
         self._check_params()
+        self._check_reject_label([*self.bank_.classes, label])
         for name, expected in (
             ("n_types", self.bank_.input_size),
             ("hidden_size", self.bank_.hidden_size),
+            ("n_modules_per_class", len(self.banks_)),
         ):
             if getattr(self, name) != expected:
                 raise ValueError(
@@ -650,9 +996,10 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
                 f"got {Z.shape[1]}"
             )
         types, infos = self._select_types([label], [Z])
-        bank, reports = self._train([label], types, [len(Z)])
+        banks, reports = self._train([label], types, [len(Z)])
         self._warn_unlearned(reports, stacklevel=4)
-        return bank, self._unstandardized(types), infos[0], reports[0]
+        own = self._calibrate([label], [Z], types, banks)
+        return banks, self._unstandardized(types), infos[0], reports, own[0]
 
     def _select_types(
         self, labels: Sequence[Label], parts: Sequence[np.ndarray]
@@ -685,14 +1032,17 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
 
     def _train(
         self, labels: Sequence[Label], types: np.ndarray, n_samples: Sequence[int]
-    ) -> tuple[GeneratorBank, list[dict[str, Any]]]:
+    ) -> tuple[list[GeneratorBank], list[dict[str, Any]]]:
         """Train a fleet; retry those that didn't learn, keep each module's best attempt."""
         device = self._device()
-        type_sets = torch.from_numpy(types).to(device)
+        R = self.n_modules_per_class
+        # Module m is that of class m // R in bank m % R.
+        type_sets = torch.from_numpy(types).to(device).repeat_interleave(R, dim=0)
         variance = types.var(axis=(1, 2), dtype=np.float64).mean(axis=-1)
         reports: list[dict[str, Any]] = [
             {
                 "label": label,
+                "module": r,
                 "n_samples": n,
                 "n_types_found": len(np.unique(sets.reshape(len(sets), -1), axis=0)),
                 "attempts": 0,
@@ -704,11 +1054,12 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
                 "loss_curve": np.empty(0, dtype=np.float32),
             }
             for label, n, sets in zip(labels, n_samples, types, strict=True)
+            for r in range(R)
         ]
-        best: list[GeneratorBank | None] = [None] * len(labels)
-        pending = list(range(len(labels)))
+        best: list[GeneratorBank | None] = [None] * len(reports)
+        pending = list(range(len(reports)))
         for attempt in range(self.max_retries + 1):
-            seeds = [self._seed(labels[i], f"training {attempt}") for i in pending]
+            seeds = [self._module_seed(reports[i], attempt) for i in pending]
             begin = time.perf_counter()
             bank, mse, curves = self._train_once(type_sets[pending], seeds, attempt)
             seconds = time.perf_counter() - begin
@@ -722,15 +1073,30 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
                     report["mse"], nan=math.inf
                 ):
                     best[i] = bank.select(indices=j)
-                    relative_mse = float(mse[j] / max(variance[i], _LEAST_VARIANCE))
+                    relative_mse = float(mse[j] / max(variance[i // R], _LEAST_VARIANCE))
                     report["mse"], report["relative_mse"] = float(mse[j]), relative_mse
                     report["learned"] = relative_mse <= self.learned_tol
                     report["loss_curve"] = curves[j]
             pending = [i for i in pending if not reports[i]["learned"]]
             if not pending:
                 break
-        modules = [bank.with_classes([label]) for bank, label in zip(best, labels, strict=True)]  # type: ignore[union-attr]
-        return GeneratorBank.concat(modules), reports
+        banks = []
+        for r in range(R):
+            modules = zip(best[r::R], labels, strict=True)
+            banks.append(
+                GeneratorBank.concat(
+                    bank.with_classes([label])  # type: ignore[union-attr]
+                    for bank, label in modules
+                )
+            )
+        return banks, reports
+
+    def _module_seed(self, report: dict[str, Any], attempt: int) -> int:
+        """Seed of one training: a function of random_state, label, bank and attempt alone."""
+        purpose = f"training {attempt}"
+        if report["module"]:
+            purpose += f" of module {report['module']}"
+        return self._seed(report["label"], purpose)
 
     def _train_once(
         self, type_sets: torch.Tensor, seeds: Sequence[int], attempt: int
@@ -779,6 +1145,29 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
                 stacklevel=stacklevel,
             )
 
+    def _calibrate(
+        self,
+        labels: Sequence[Label],
+        parts: Sequence[np.ndarray],
+        types: np.ndarray,
+        banks: Sequence[GeneratorBank],
+    ) -> list[dict[str, NDArray[np.float64]]]:
+        """Each class's own errors on its types and on some of its samples: ``calibration_``."""
+        calibration = []
+        with self._progress("calibration", len(labels), "class") as report:
+            for c, (label, Z) in enumerate(zip(labels, parts, strict=True)):
+                rng = np.random.default_rng(self._seed_sequence(label, "calibration"))
+                samples = decision.calibration_samples(Z, types[c], _CALIBRATION_SAMPLES, rng)
+                own = [bank.select(indices=c) for bank in banks]
+                Z = np.concatenate([types[c], samples])
+                _, errors = self._search(Z, own, progress=False)
+                means = _comparable(errors.mean(axis=0)[:, 0])
+                K = len(types[c])
+                calibration.append({"types": means[:K], "samples": np.sort(means[K:])})
+                if report is not None:
+                    report((c + 1) / len(labels))
+        return calibration
+
     def _fit_temperature(self, labels: Sequence[Label], parts: Sequence[np.ndarray]) -> float:
         """Temperature of the lowest log loss on at most 256 training samples of all classes."""
         n_samples = sum(map(len, parts))
@@ -791,11 +1180,11 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
             chosen.append(Z)
             codes += [c] * len(Z)
         Z = np.concatenate(chosen)[:_TEMPERATURE_SAMPLES]
-        errors = _comparable(self._invert(Z, standardized=True).errors)
-        return _best_temperature(errors, np.array(codes[:_TEMPERATURE_SAMPLES]))
+        errors = self._class_errors(self._search(Z, self.banks_)[1])
+        return decision.best_temperature(errors, np.array(codes[:_TEMPERATURE_SAMPLES]))
 
-    def _seed_sequence(self, label: Label, purpose: str) -> np.random.SeedSequence:
-        """Seed of one purpose of one class: a function of random_state, label and purpose alone."""
+    def _seed_sequence(self, label: Label | None, purpose: str) -> np.random.SeedSequence:
+        """Seed of one purpose of a class (or all): of random_state, label and purpose alone."""
         text = f"{purpose}|{type(label).__name__}|{label!r}"
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
         words = np.frombuffer(digest, dtype="<u4")
@@ -808,20 +1197,115 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
     # -- steps of use --------------------------------------------------------------------------
 
     def _comparable_errors(self, X: Any) -> np.ndarray:
-        """Errors of finite sequences, without NaN: what all three kinds of prediction rest on."""
+        """Errors of finite sequences, without NaN: what all kinds of prediction rest on."""
         check_is_fitted(self)
-        return _comparable(self._invert(self._check_sequences(X)).errors)
+        self._check_decision()
+        return self._decide(self._check_sequences(X))[1]
 
-    def _invert(self, X: np.ndarray, *, standardized: bool = False, **settings: Any) -> Inversion:
-        defaults: dict[str, Any] = {
-            "n_iter": self.n_iter,
-            "lr": self.inversion_learning_rate,
+    def _decide(self, X: np.ndarray, **settings: Any) -> tuple[list[Inversion], np.ndarray]:
+        """Invert all modules for checked sequences; the inversions and the classes' errors."""
+        inversions, errors = self._search(self._standardized(X), self.banks_, **settings)
+        return inversions, self._class_errors(errors)
+
+    def _class_errors(self, errors: np.ndarray) -> np.ndarray:
+        """Errors (n, C) that decide, of the modules' (R, n, C)."""
+        return _comparable(errors.mean(axis=0) / self.scales_)
+
+    def _labels(self, errors: np.ndarray) -> np.ndarray:
+        """Answers of :meth:`predict` to such errors."""
+        best = errors.argmin(axis=1)
+        if self.reject is None:
+            return self.classes_[best]
+        rejected = self._novelty(errors)[1]
+        label = self._check_reject_label(self.bank_.classes)
+        if label is None:
+            answers = self.classes_[best].astype(object)
+            answers[rejected] = None
+            return answers
+        return _append_label(self.classes_, label)[np.where(rejected, len(self.classes_), best)]
+
+    def _probabilities(self, errors: np.ndarray) -> np.ndarray:
+        """Answers of :meth:`predict_proba` to such errors."""
+        return softmax(-errors / self.temperature_, axis=1)
+
+    def _novelty(self, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The winners' errors over their thresholds, and whether they are above."""
+        best = errors.argmin(axis=1)
+        lowest, thresholds = errors[np.arange(len(best)), best], self.thresholds_[best]
+        return lowest / np.maximum(thresholds, _LEAST_THRESHOLD), lowest > thresholds
+
+    def _search(
+        self, Z: np.ndarray, banks: Sequence[GeneratorBank], **settings: Any
+    ) -> tuple[list[Inversion], np.ndarray]:
+        """Invert banks for standardised sequences; the modules' errors are (R, n, M), unscaled."""
+        inversions = [
+            self._invert(bank, Z, self._start_seed(r), **settings) for r, bank in enumerate(banks)
+        ]
+        return inversions, np.stack([self._distances(Z, found) for found in inversions])
+
+    def _invert(
+        self, bank: GeneratorBank, Z: np.ndarray, seed: np.random.SeedSequence, **settings: Any
+    ) -> Inversion:
+        defaults = self._search_settings() | {
             "backend": self.backend,
             "n_threads": self._n_threads(),
+            "random_state": np.random.default_rng(seed),
             "progress": bool(self.verbose),
         }
-        Z = X if standardized else self._standardized(X)
-        return inversion.invert(self.bank_.to(device=self._device()), Z, **(defaults | settings))
+        return inversion.invert(bank.to(device=self._device()), Z, **(defaults | settings))
+
+    def _search_settings(self) -> dict[str, Any]:
+        """The parameters of the search under the names of :func:`micfast.invert`."""
+        return {
+            "solver": self.solver,
+            "n_iter": self.n_iter,
+            "lr": self.inversion_learning_rate,
+            "init": self.init,
+            "n_starts": self.n_starts,
+            "tol": self.tol,
+        }
+
+    def _start_seed(self, r: int) -> np.random.SeedSequence:
+        """Seed of the random starts of a bank."""
+        return self._seed_sequence(None, f"starts {r}")
+
+    def _distances(self, Z: np.ndarray, found: Inversion) -> np.ndarray:
+        """Distances (n, M) between sequences and drawings, float64; NaN where there is none."""
+        if self.distance == "mse":
+            return found.errors.astype(np.float64)
+        N, M, _ = found.latents.shape
+        T, C = Z.shape[1:]
+        step = max(1, _DRAWN_NUMBERS // (M * T * C))
+        parts = [np.empty((0, M))]
+        for begin in range(0, N, step):
+            here = slice(begin, begin + step)
+            z = torch.from_numpy(found.latents[here]).transpose(0, 1)
+            drawn = found.bank.generate(z, T, backend=self.backend, n_threads=self._n_threads())
+            pairs = Z[here], drawn.transpose(0, 1).cpu().numpy()
+            parts.append(decision.warped_distances(*pairs, self.distance, n_threads(self.n_jobs)))
+        return np.concatenate(parts)
+
+    def _known_calibration(self, what: str) -> list[dict[str, NDArray[np.float64]]]:
+        """``calibration_``, or an error where a class has none."""
+        check_is_fitted(self)
+        missing = [
+            label
+            for label, own in zip(self.bank_.classes, self.calibration_, strict=True)
+            if own is None
+        ]
+        if missing:
+            # Both a ValueError and, for hasattr and displays, an AttributeError.
+            raise NotFittedError(
+                f"{_NAME}: {what} can't be had for the classes {missing}: they were read from a "
+                "file of version 1, which keeps no errors of training samples; call fit or "
+                "refit_class"
+            )
+        return [own for own in self.calibration_ if own is not None]
+
+    def _reports_by_class(self) -> list[list[dict[str, Any]]]:
+        R = len(self.banks_)
+        reports = self.training_report_
+        return [reports[i : i + R] for i in range(0, len(reports), R)]
 
     def _standardized(self, X: np.ndarray) -> np.ndarray:
         """X in standardised units, float32."""
@@ -856,14 +1340,24 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_params(self) -> None:
         """Check the parameters that no function below checks under its own name."""
-        whole = {"n_types": 1, "hidden_size": 1, "n_episodes": 1, "n_iter": 0, "max_retries": 0}
+        whole = {
+            "n_types": 1,
+            "hidden_size": 1,
+            "n_modules_per_class": 1,
+            "n_episodes": 1,
+            "n_iter": 0,
+            "n_starts": 1,
+            "max_retries": 0,
+        }
         for name, lowest in whole.items():
             value = getattr(self, name)
+            if value is None and name in ("n_iter", "n_starts"):
+                continue
             if not _is_number(value, numbers.Integral) or value < lowest:
                 raise ValueError(
                     f"{_NAME}: {name} must be an integer of at least {lowest}, got {value!r}"
                 )
-        for name in ("noise_in", "noise_out"):
+        for name in ("noise_in", "noise_out", "tol"):
             value = getattr(self, name)
             if not _is_number(value) or not 0 <= value < math.inf:
                 raise ValueError(f"{_NAME}: {name} must be finite and at least 0, got {value!r}")
@@ -871,12 +1365,34 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
             value = getattr(self, name)
             if not _is_number(value) or not 0 < value < math.inf:
                 raise ValueError(f"{_NAME}: {name} must be finite and above 0, got {value!r}")
-        if self.standardize not in ("global", "channel", None):
-            raise ValueError(
-                f"{_NAME}: standardize must be 'global', 'channel' or None, "
-                f"got {self.standardize!r}"
-            )
+        self._check_decision()
+        # Here, before the training: the inversions follow long after it.
+        tiny = GeneratorBank.random(
+            1, hidden_size=1, input_size=self.n_types, output_size=1, seeds=[0]
+        )
+        inversion.invert(tiny, np.empty((0, 1, 1)), backend="torch", **self._search_settings())
         self._device()
+
+    def _check_decision(self) -> None:
+        """Check the parameters of search and decision, which may be changed after fit."""
+        choices: dict[str, tuple[str | None, ...]] = {
+            "standardize": ("global", "channel", None),
+            "solver": ("adam", "lm"),
+            "init": starts.NAMES,
+            "distance": decision.DISTANCES,
+            "error_scale": decision.ERROR_SCALES,
+        }
+        for name, allowed in choices.items():
+            value = getattr(self, name)
+            if not (value is None or isinstance(value, str)) or value not in allowed:
+                *most, last = map(repr, allowed)
+                raise ValueError(
+                    f"{_NAME}: {name} must be {', '.join(most)} or {last}, got {value!r}"
+                )
+        if self.reject is not None and not (_is_number(self.reject) and 0 < self.reject < 1):
+            raise ValueError(
+                f"{_NAME}: reject must be None or a number above 0 and below 1, got {self.reject!r}"
+            )
 
     def _check_sequences(
         self, X: Any, *, reset: bool = False, allow_nonfinite: bool = False
@@ -917,18 +1433,29 @@ class ModularInverseClassifier(ClassifierMixin, BaseEstimator):
             )
         return X
 
+    def _check_bank(self, method: str, bank: Any) -> int:
+        if not _is_number(bank, numbers.Integral) or not 0 <= bank < len(self.banks_):
+            raise ValueError(
+                f"{_NAME}.{method}: bank must be an integer from 0 to {len(self.banks_) - 1}, "
+                f"got {bank!r}"
+            )
+        return int(bank)
+
+    def _check_reject_label(self, classes: Sequence[Label]) -> Label | None:
+        """``reject_label`` with the Python type of the labels, None if it is None."""
+        if self.reject_label is None:
+            return None
+        label = _like_labels(f"{_NAME}: reject_label", self.reject_label, classes)
+        if label in classes:
+            raise ValueError(
+                f"{_NAME}: reject_label must not be one of the classes {list(classes)}, "
+                f"got {label!r}"
+            )
+        return label
+
     def _check_label(self, method: str, label: Any, *, exists: bool) -> Label:
         """The label with the Python type of the other labels, known or new as required."""
-        label = as_label(label)
-        kinds = {type(known) for known in self.bank_.classes}
-        if kinds == {float} and type(label) is int:
-            label = float(label)
-        if type(label) not in kinds:
-            names = " or ".join(sorted(kind.__name__ for kind in kinds))
-            raise TypeError(
-                f"{_NAME}.{method}: label must be of type {names} as the other labels are, "
-                f"got {type(label).__name__} {label!r}"
-            )
+        label = _like_labels(f"{_NAME}.{method}: label", label, self.bank_.classes)
         if (label in self.bank_.classes) != exists:
             rule = "be one of the classes" if exists else "not be one of the classes"
             raise ValueError(
@@ -964,6 +1491,21 @@ def _check_y(y: Any, X: np.ndarray) -> np.ndarray:
     return y
 
 
+def _like_labels(name: str, label: Any, classes: Sequence[Label]) -> Label:
+    """The label with the Python type of the others."""
+    label = as_label(label)
+    kinds = {type(known) for known in classes}
+    if kinds == {float} and type(label) is int:
+        label = float(label)
+    if type(label) not in kinds:
+        names = " or ".join(sorted(kind.__name__ for kind in kinds))
+        raise TypeError(
+            f"{name} must be of type {names} as the other labels are, "
+            f"got {type(label).__name__} {label!r}"
+        )
+    return label
+
+
 def _append_label(classes: np.ndarray, label: Label) -> np.ndarray:
     """One label more, in a dtype that holds it uncut."""
     if classes.dtype.kind == "O":
@@ -991,28 +1533,16 @@ def _labels_from_json(labels: Sequence[Label], dtype: str) -> np.ndarray:
     return classes
 
 
-# -- errors and temperature ----------------------------------------------------------------------
+# -- small things --------------------------------------------------------------------------------
 
 
-def _comparable(errors: np.ndarray) -> np.ndarray:
-    """Errors in float64; a module that draws NaN or infinity is worse than any other."""
-    worst = float(np.finfo(np.float32).max)
-    return np.nan_to_num(errors.astype(np.float64), nan=worst, posinf=worst)
+def _flat(lists: Iterable[list[_Item]]) -> list[_Item]:
+    return [item for items in lists for item in items]
 
 
-def _best_temperature(errors: np.ndarray, codes: np.ndarray) -> float:
-    """Temperature of the lowest log loss, within a factor 1000 of the errors' median."""
-    scale = float(np.median(errors))
-    if scale <= 0:
-        return 1.0
-
-    def log_loss(log_temperature: float) -> float:
-        logits = -errors / math.exp(log_temperature)
-        return float((logsumexp(logits, axis=1) - logits[np.arange(len(codes)), codes]).mean())
-
-    span = math.log(1000)
-    bounds = (math.log(scale) - span, math.log(scale) + span)
-    return math.exp(minimize_scalar(log_loss, bounds=bounds, method="bounded").x)
+def _replaced(items: Sequence[_Item], position: int, item: _Item) -> list[_Item]:
+    """A copy with another item at that position."""
+    return [*items[:position], item, *items[position + 1 :]]
 
 
 def _is_number(value: Any, kind: type = numbers.Real) -> bool:
@@ -1039,9 +1569,10 @@ def _report_to_json(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _report_from_json(report: dict[str, Any], label: Label) -> dict[str, Any]:
+def _report_from_json(report: dict[str, Any], label: Label, module: int) -> dict[str, Any]:
     return {
         "label": label,
+        "module": module,
         "n_samples": int(report["n_samples"]),
         "n_types_found": int(report["n_types_found"]),
         "attempts": int(report["attempts"]),
@@ -1054,6 +1585,16 @@ def _report_from_json(report: dict[str, Any], label: Label) -> dict[str, Any]:
             [_float_from_json(loss) for loss in report["loss_curve"]], dtype=np.float32
         ),
     }
+
+
+def _own_errors_from_json(own: dict[str, Any], n_types: int) -> dict[str, NDArray[np.float64]]:
+    errors = {name: np.array(own[name], dtype=np.float64) for name in ("types", "samples")}
+    for name, values in errors.items():
+        if values.ndim != 1 or not len(values) or not (values >= 0).all():
+            raise ValueError(f"calibration must hold errors of at least 0 on {name}")
+    if len(errors["types"]) != n_types or not np.isfinite(np.concatenate([*errors.values()])).all():
+        raise ValueError(f"calibration must hold {n_types} finite errors on types")
+    return {"types": errors["types"], "samples": np.sort(errors["samples"])}
 
 
 def _info_to_json(info: TypeSelection) -> dict[str, Any]:

@@ -151,9 +151,15 @@ def test_demo_writes_a_result_with_nan(monkeypatch):
 
 def test_each_data_set_has_settings():
     assert set(demo.DATA_SETS) == {"digits", "characters", "mnist"}
-    config = demo.DemoConfig.for_data("characters", noise_in=0.0, hidden_size=None)
-    assert (config.noise_in, config.noise_out, config.hidden_size) == (0.0, 0.0001, 10)
-    assert (config.n_episodes, config.type_selection, config.n_test) == (40000, "dtw-kmeans", 400)
+    config = demo.DemoConfig.for_data("mnist", noise_in=0.0, hidden_size=None)
+    assert (config.noise_in, config.noise_out, config.hidden_size) == (0.0, 0.1, 20)
+    assert (config.solver, config.init, config.n_iter) == ("lm", "nearest", 8)
+    paper = demo.DemoConfig.for_data("digits", solver="adam")
+    assert (paper.solver, paper.init, paper.n_iter) == ("adam", "uniform", 50)
+    assert demo.DemoConfig.for_data("digits", solver="adam", n_iter=3).n_iter == 3
+    letters = demo.DemoConfig.for_data("characters")
+    assert (letters.n_episodes, letters.type_selection) == (40000, "dtw-kmeans")
+    assert (letters.n_test, letters.hidden_size) == (400, 10)
     mnist = demo.DemoConfig.for_data("mnist")
     assert (mnist.hidden_size, mnist.n_episodes, mnist.noise_out) == (20, 20000, 0.1)
     with pytest.raises(ValueError, match="data must be one of digits, characters, mnist"):
@@ -255,6 +261,23 @@ def test_predict_prints_labels_and_scores_from_a_second_file(data, model, capsys
     classifier = ModularInverseClassifier.load(model).set_params(n_iter=3)
     assert labels == classifier.predict(X).tolist()
     assert score == f"accuracy {classifier.score(X, y):.4f}"
+
+
+def test_predict_decides_as_the_model_does(data, model, tmp_path):
+    """Rejection and scaled errors come from the model file, not from the command."""
+    X = np.concatenate([data[0], np.cumsum(np.ones_like(data[0][:2]), axis=1)])
+    classifier = ModularInverseClassifier.load(model)
+    classifier.set_params(reject=0.05, error_scale="samples")
+    classifier.save(tmp_path / "strict.safetensors")
+    expected = classifier.predict(X)
+    assert None in expected.tolist()
+    np.save("X.npy", X)
+    assert main(["predict", str(tmp_path / "strict.safetensors"), "X.npy", "-o", "p.npz"]) == 0
+    with np.load("p.npz", allow_pickle=False) as found:
+        answers = ["" if label is None else label for label in expected]
+        assert found["predictions"].tolist() == answers
+        difference = found["errors"][:, 0] - found["errors"][:, 1]
+        np.testing.assert_allclose(difference, classifier.decision_function(X))
 
 
 def test_labels_of_another_type_score_nothing(data, model, capsys):

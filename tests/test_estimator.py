@@ -5,6 +5,7 @@ import os
 import pickle
 import struct
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,15 +14,16 @@ from scipy import sparse
 from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import micfast
 from micfast import ModularInverseClassifier, _backend, ops
 from micfast.bank import BankFileError, GeneratorBank
-from micfast.estimator import _best_temperature
+from micfast.decision import best_temperature, warped_distances
 from micfast.types import select_types
 
 T, C, PER_CLASS = 10, 2, 7
@@ -76,7 +78,10 @@ def fresh(fitted):
 def same_fit(a, b):
     """Equal to the bit in all that was learned per class."""
     assert a.classes_.tolist() == b.classes_.tolist()
-    assert a.bank_ == b.bank_
+    assert a.banks_ == b.banks_
+    for one, other in zip(a.calibration_, b.calibration_, strict=True):
+        np.testing.assert_array_equal(one["types"], other["types"])
+        np.testing.assert_array_equal(one["samples"], other["samples"])
     np.testing.assert_array_equal(a.types_, b.types_)
     for one, other in zip(a.training_report_, b.training_report_, strict=True):
         for key in set(one) - {"seconds"}:
@@ -96,8 +101,18 @@ EXPECTED_FAILED_CHECKS: dict[str, str] = {}
 @needs_kernel
 @parametrize_with_checks(
     [
-        ModularInverseClassifier(n_episodes=300, n_iter=10),
-        ModularInverseClassifier(n_types=1, n_episodes=300, n_iter=10, standardize=None, n_jobs=2),
+        ModularInverseClassifier(n_episodes=300),
+        ModularInverseClassifier(
+            n_types=1,
+            n_episodes=300,
+            n_modules_per_class=2,
+            solver="adam",
+            n_iter=10,
+            init="types",
+            error_scale="samples",
+            standardize=None,
+            n_jobs=2,
+        ),
     ],
     expected_failed_checks=lambda _: EXPECTED_FAILED_CHECKS,
 )
@@ -125,10 +140,33 @@ def test_constructor_only_stores():
     assert ModularInverseClassifier(**parameters).get_params() == parameters
 
 
-def test_defaults_are_the_papers():
-    clf = ModularInverseClassifier()
-    assert (clf.n_types, clf.hidden_size, clf.learning_rate) == (4, 10, 0.01)
-    assert (clf.n_iter, clf.inversion_learning_rate) == (50, 0.05)
+@pytest.mark.parametrize("data", [None, "characters", "mnist"])
+def test_paper(data):
+    clf = ModularInverseClassifier.paper(data)
+    assert (clf.n_types, clf.type_representative, clf.learning_rate) == (4, "centroid", 0.01)
+    assert (clf.solver, clf.n_iter, clf.inversion_learning_rate) == ("adam", 50, 0.05)
+    assert (clf.init, clf.n_starts, clf.tol) == ("uniform", None, 0.0)
+    assert (clf.n_modules_per_class, clf.max_retries) == (1, 0)
+    assert (clf.noise_in, clf.noise_out) == (0.0, 0.0)
+    assert (clf.distance, clf.error_scale, clf.reject) == ("mse", None, None)
+    found = (clf.type_selection, clf.hidden_size, clf.n_episodes)
+    if data is None:
+        assert found == ("kmeans", 10, 20000)
+    else:
+        from micfast.experiments.paper.settings import DATA_SETS
+
+        spec = DATA_SETS[data]
+        assert found == (spec.clustering, spec.hidden_size, spec.n_episodes)
+    other = ModularInverseClassifier.paper(data, noise_in=0.2, n_episodes=7)
+    changed = {"noise_in": 0.2, "n_episodes": 7}
+    assert other.get_params() == clf.get_params() | changed
+
+
+def test_paper_errors():
+    with pytest.raises(ValueError, match="data must be 'characters', 'mnist' or None, got 'cifar'"):
+        ModularInverseClassifier.paper("cifar")
+    with pytest.raises(TypeError, match="unheard_of"):
+        ModularInverseClassifier.paper("mnist", unheard_of=1)
 
 
 def test_not_fitted(tmp_path):
@@ -140,6 +178,11 @@ def test_not_fitted(tmp_path):
         lambda: clf.reconstruct(X),
         lambda: clf.reconstruction_errors(X),
         lambda: clf.invert(X),
+        lambda: clf.transform(X),
+        lambda: clf.get_feature_names_out(),
+        lambda: clf.novelty_score(X),
+        lambda: clf.score(X, y),
+        lambda: clf.thresholds_,
         lambda: clf.add_class(X, "d"),
         lambda: clf.refit_class(X, "a"),
         lambda: clf.remove_class("a"),
@@ -405,6 +448,8 @@ def test_class_change_errors(fresh):
         fresh.set_params(n_types=3).add_class(new, "new")
     with pytest.raises(ValueError, match="hidden_size must be 6 as in fit, got 7"):
         fresh.set_params(n_types=2, hidden_size=7).refit_class(new, "arch")
+    with pytest.raises(ValueError, match="n_modules_per_class must be 1 as in fit, got 2"):
+        fresh.set_params(hidden_size=6, n_modules_per_class=2).refit_class(new, "arch")
 
 
 @pytest.mark.parametrize(
@@ -516,7 +561,7 @@ def test_convergence_warning_of_real_training():
 def test_a_diverged_module_is_never_believed(fresh, tmp_path):
     weights = [w.clone() for w in fresh.bank_.weights]
     weights[3][1] = torch.nan
-    fresh.bank_ = GeneratorBank(*weights, classes=fresh.bank_.classes)
+    fresh.banks_ = [GeneratorBank(*weights, classes=fresh.bank_.classes)]
     fresh.training_report_[1] |= {"mse": np.nan, "relative_mse": np.nan}
     assert "line" not in fresh.predict(X_NEW)
     assert np.isfinite(fresh.predict_proba(X_NEW)).all()
@@ -541,7 +586,8 @@ def test_few_samples_warn():
 
 def test_predictions_agree_with_each_other_and_with_invert(fitted):
     standardized = ((X_NEW - X.mean()) / X.std()).astype(np.float32)
-    expected = micfast.invert(fitted.bank_, standardized, n_iter=8)
+    search = {"solver": "lm", "init": "nearest", "n_iter": 8}
+    expected = micfast.invert(fitted.bank_, standardized, **search)
     errors = fitted.reconstruction_errors(X_NEW)
     np.testing.assert_allclose(errors, expected.errors, rtol=1e-3, atol=1e-6)
     np.testing.assert_array_equal(fitted.invert(X_NEW).errors, errors)
@@ -654,22 +700,6 @@ def test_nan_is_an_error_or_a_nan(fitted):
         fitted.predict(np.full((1, T, C), 1e300))
 
 
-def test_temperature_minimises_the_log_loss(fitted):
-    rng = np.random.default_rng(0)
-    codes = rng.integers(3, size=200)
-    errors = rng.exponential(size=(200, 3)) + 0.8 * (np.arange(3) != codes[:, None])
-    found = _best_temperature(errors, codes)
-
-    def log_loss(temperature):
-        return -np.log(softmax(-errors / temperature, axis=1)[np.arange(200), codes]).mean()
-
-    grid = np.geomspace(0.01, 100, 2000)
-    assert log_loss(found) <= min(map(log_loss, grid)) + 1e-9
-    assert _best_temperature(1e6 * errors, codes) == pytest.approx(1e6 * found, rel=1e-3)
-    assert _best_temperature(np.zeros((4, 3)), codes[:4]) == 1.0
-    assert fitted.temperature_ > 0
-
-
 @needs_kernel
 def test_temperature_takes_few_samples(monkeypatch):
     from micfast import inversion
@@ -677,17 +707,402 @@ def test_temperature_takes_few_samples(monkeypatch):
     seen = []
     original = inversion.invert
     monkeypatch.setattr(
-        inversion, "invert", lambda bank, Z, **kw: seen.append(len(Z)) or original(bank, Z, **kw)
+        inversion,
+        "invert",
+        # Without the empty set on which the parameters are checked.
+        lambda bank, Z, **kw: seen.extend([len(Z)] * (len(Z) > 0)) or original(bank, Z, **kw),
     )
     many = np.concatenate([X] * 20)
     clf = small(n_episodes=50).fit(many, np.tile(y, 20))
-    assert seen == [255]
+    # Each class's types and 64 samples; the temperature's.
+    assert seen == [66, 66, 66, 255]
     assert clf.temperature_ == small(n_episodes=50).fit(many, np.tile(y, 20)).temperature_
     many_classes = np.arange(300) % 270
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         small(n_episodes=2).fit(np.random.default_rng(0).random((300, 3)), many_classes)
-    assert seen[2] == 256
+    assert seen[-1] == 256
+
+
+# -- several modules per class -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return small(n_modules_per_class=2).fit(X, y)
+
+
+@needs_kernel
+def test_a_module_depends_on_its_banks_number_alone(pair, fitted):
+    assert len(pair.banks_) == 2
+    assert pair.banks_[0] == pair.bank_ == fitted.bank_
+    assert pair.banks_[1] != pair.banks_[0]
+    assert pair.banks_[1].classes == fitted.bank_.classes
+    assert small(n_modules_per_class=3, n_jobs=2).fit(X, y).banks_[:2] == pair.banks_
+    np.testing.assert_array_equal(pair.types_, fitted.types_)
+    modules = [(r["label"], r["module"]) for r in pair.training_report_]
+    assert modules == [(label, r) for label in fitted.classes_ for r in range(2)]
+    assert len({r["seeds"][0] for r in pair.training_report_}) == 6
+    for report in pair.training_report_:
+        module = pair.banks_[report["module"]].select(report["label"]).to_modules()[0]
+        types = (pair.types_[pair.bank_.index(report["label"])] - X.mean()) / X.std()
+        mse = ((module(torch.eye(2), T).detach().numpy() - types) ** 2).mean()
+        assert report["mse"] == pytest.approx(mse, rel=1e-3)
+
+
+def test_errors_of_several_modules_are_their_mean(pair):
+    each = np.stack([pair.invert(X_NEW, bank=r).errors for r in range(2)]).astype(float)
+    assert not np.array_equal(each[0], each[1])
+    np.testing.assert_allclose(pair.reconstruction_errors(X_NEW), each.mean(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(pair.decision_function(X_NEW), -each.mean(axis=0))
+    expected = pair.classes_[each.mean(axis=0).argmin(axis=1)]
+    np.testing.assert_array_equal(pair.predict(X_NEW), expected)
+    np.testing.assert_array_equal(pair.invert(X_NEW).errors, each[0])
+
+
+def test_reconstruct_of_several_modules(pair):
+    inversions = [pair.invert(X_NEW, bank=r) for r in range(2)]
+    best = pair.decision_function(X_NEW).argmax(axis=1)
+    for r, found in enumerate(inversions):
+        expected = found.reconstructions(best) * X.std() + X.mean()
+        np.testing.assert_allclose(pair.reconstruct(X_NEW, bank=r), expected, rtol=1e-5)
+        expected = found.reconstructions(1) * X.std() + X.mean()
+        np.testing.assert_allclose(pair.reconstruct(X_NEW, "line", bank=r), expected, rtol=1e-5)
+    # The class that the decision chose, not the module with the lowest error.
+    scaled = pickle.loads(pickle.dumps(pair)).set_params(error_scale="types")
+    scaled.calibration_[2]["types"] = np.full(2, 1e9)
+    assert set(scaled.predict(X_NEW)) == {"wave"}
+    np.testing.assert_array_equal(scaled.reconstruct(X_NEW), pair.reconstruct(X_NEW, "wave"))
+    for wrong in (2, -1, 1.0, True, None):
+        for use in (pair.invert, pair.reconstruct):
+            with pytest.raises(
+                ValueError, match=f"bank must be an integer from 0 to 1, got {wrong}"
+            ):
+                use(X_NEW, bank=wrong)
+
+
+@needs_kernel
+@pytest.mark.parametrize("init", ["nearest", "dirichlet"])
+def test_several_modules_added_later(init):
+    Z = (X - X.mean()) / X.std()
+    arguments = {
+        "n_modules_per_class": 2,
+        "init": init,
+        "error_scale": "samples",
+        "standardize": None,
+        "n_episodes": 100,
+    }
+    at_once = small(**arguments).fit(Z, y)
+    for last in at_once.classes_:
+        first = y != last
+        later = small(**arguments).fit(Z[first], y[first]).add_class(Z[~first], last)
+        same_fit(at_once, later)
+        np.testing.assert_array_equal(later.scales_, at_once.scales_)
+        np.testing.assert_array_equal(later.thresholds_, at_once.thresholds_)
+        if init == "nearest":
+            np.testing.assert_array_equal(later.decision_function(Z), at_once.decision_function(Z))
+
+
+@needs_kernel
+def test_classes_of_several_modules_come_and_go(pair):
+    fresh = pickle.loads(pickle.dumps(pair))
+    fresh.remove_class("line")
+    assert [bank.classes for bank in fresh.banks_] == [("arch", "wave")] * 2
+    assert [r["label"] for r in fresh.training_report_] == ["arch", "arch", "wave", "wave"]
+    assert len(fresh.calibration_) == len(fresh.thresholds_) == 2
+    same_fit(fresh.add_class(X[y == "line"], "line"), pair)
+    same_fit(fresh.refit_class(X[y == "line"], "line"), pair)
+    fresh.refit_class(X[y == "line"] + 0.5, "line")
+    changed = [bank.select("line") for bank in fresh.banks_]
+    assert all(new != bank.select("line") for new, bank in zip(changed, pair.banks_, strict=True))
+    for new, bank in zip(fresh.banks_, pair.banks_, strict=True):
+        assert new.without("line") == bank.without("line")
+    assert fresh.thresholds_[1] != pair.thresholds_[1]
+    np.testing.assert_array_equal(fresh.thresholds_[[0, 2]], pair.thresholds_[[0, 2]])
+
+
+# -- the search ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"solver": "adam", "n_iter": None, "init": "uniform"},
+        {"solver": "adam", "n_iter": 40, "init": "types", "tol": 0.05},
+        {"solver": "lm", "n_iter": None, "init": "nearest", "n_starts": 3},
+        {"solver": "lm", "n_iter": 1, "init": "types", "n_starts": 3},
+    ],
+)
+def test_search_is_that_of_invert(search, fresh):
+    standardized = ((X_NEW - X.mean()) / X.std()).astype(np.float32)
+    expected = micfast.invert(fresh.bank_, standardized, **search)
+    found = fresh.set_params(**search).invert(X_NEW)
+    np.testing.assert_allclose(found.errors, expected.errors, rtol=1e-3, atol=1e-6)
+    np.testing.assert_array_equal(found.n_iter_used, expected.n_iter_used)
+    assert expected.converged.any() == ("tol" in search)
+
+
+@pytest.mark.parametrize("init", ["paper", "dirichlet"])
+def test_random_starts_are_repeatable(init, fresh):
+    fresh.set_params(init=init, n_iter=0)
+    errors = fresh.reconstruction_errors(X_NEW)
+    np.testing.assert_array_equal(fresh.reconstruction_errors(X_NEW), errors)
+    np.testing.assert_array_equal(fresh.transform(X_NEW)[:, :3], errors)
+    other = fresh.invert(X_NEW, random_state=1).errors
+    assert not np.array_equal(other, errors)
+
+
+def test_wrong_search_is_told_before_the_training(monkeypatch):
+    monkeypatch.setattr(ModularInverseClassifier, "_train_once", None)
+    with pytest.raises(ValueError, match="n_starts must be 1 or None for init='uniform', got 2"):
+        small(init="uniform", n_starts=2).fit(X, y)
+    with pytest.raises(ValueError, match="n_starts must be 3 or None for init='types', got 2"):
+        small(init="types", n_starts=2).fit(X, y)
+
+
+# -- distances and scales ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("distance", ["dtw", "soft-dtw"])
+def test_distance_is_between_target_and_drawings(distance, pair):
+    clf = pickle.loads(pickle.dumps(pair)).set_params(distance=distance)
+    Z = (X_NEW - X.mean()) / X.std()
+    expected = np.zeros((len(X), 3))
+    for label in pair.classes_:
+        for r in range(2):
+            drawn = (pair.reconstruct(X_NEW, label, bank=r) - X.mean()) / X.std()
+            found = warped_distances(Z, drawn[:, None], distance)[:, 0]
+            expected[:, pair.bank_.index(label)] += found / 2
+    np.testing.assert_allclose(clf.decision_function(X_NEW), -expected, rtol=1e-3, atol=1e-5)
+    assert (clf.predict(X_NEW) == Y_NEW).mean() > 0.9
+    # The search, and so what is drawn, stays the same.
+    np.testing.assert_array_equal(
+        clf.reconstruction_errors(X_NEW), pair.reconstruction_errors(X_NEW)
+    )
+
+
+@needs_kernel
+def test_distances_are_measured_in_portions(fresh, monkeypatch):
+    fresh.set_params(distance="dtw")
+    expected = fresh.decision_function(X_NEW)
+    monkeypatch.setattr(micfast.estimator, "_DRAWN_NUMBERS", 3 * 4 * T * C)
+    np.testing.assert_array_equal(fresh.decision_function(X_NEW), expected)
+
+
+@needs_kernel
+@pytest.mark.parametrize("settings", [{}, {"distance": "dtw"}, {"error_scale": "types"}])
+def test_fit_measures_temperature_and_thresholds_as_the_decision_does(settings):
+    # Shifted, so that warping matters.
+    shifted = np.stack([np.roll(x, i % 3, axis=0) for i, x in enumerate(X)])
+    clf = small(**settings).fit(shifted, y)
+    errors = -clf.decision_function(shifted)
+    codes = np.searchsorted(clf.classes_, y)
+    for c, own in enumerate(clf.calibration_):
+        np.testing.assert_allclose(own["samples"] / clf.scales_[c], np.sort(errors[codes == c, c]))
+    expected = [np.quantile(errors[codes == c, c], 0.95) for c in range(3)]
+    np.testing.assert_allclose(clf.thresholds_, expected)
+    assert clf.temperature_ == pytest.approx(best_temperature(errors, codes))
+    mse = np.take_along_axis(clf.reconstruction_errors(shifted), codes[:, None], axis=1)
+    own_errors = np.take_along_axis(errors, codes[:, None], axis=1)
+    assert np.allclose(own_errors, mse, rtol=1e-3) == (settings == {})
+
+
+@needs_kernel
+@pytest.mark.parametrize("scale", ["types", "samples"])
+def test_error_scale_divides(scale, pair):
+    clf = small(n_modules_per_class=2, error_scale=scale).fit(X, y)
+    assert clf.banks_ == pair.banks_
+    assert pair.scales_.tolist() == [1, 1, 1]
+    Z = ((X - X.mean()) / X.std()).astype(np.float32)
+    for c, label in enumerate(clf.classes_):
+        types = ((clf.types_[c] - X.mean()) / X.std()).astype(np.float32)
+        own = types if scale == "types" else Z[y == label]
+        errors = [
+            micfast.invert(bank.select(label), own, solver="lm", init="nearest").errors
+            for bank in clf.banks_
+        ]
+        assert clf.scales_[c] == pytest.approx(np.mean(errors), rel=1e-2)
+    np.testing.assert_allclose(
+        clf.decision_function(X_NEW), pair.decision_function(X_NEW) / clf.scales_, rtol=1e-12
+    )
+    np.testing.assert_allclose(clf.thresholds_, pair.thresholds_ / clf.scales_, rtol=1e-12)
+    assert clf.temperature_ != pair.temperature_
+    probabilities = softmax(clf.decision_function(X_NEW) / clf.temperature_, axis=1)
+    np.testing.assert_allclose(clf.predict_proba(X_NEW), probabilities)
+
+
+# -- none of these -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    """More samples per class, all of them used for the thresholds, and what was fitted to them."""
+    X_many = np.concatenate([curves(seed=s)[0].reshape(3, PER_CLASS, T, C) for s in range(6)], 1)
+    X_many = X_many.reshape(-1, T, C)
+    y_many = np.repeat(["arch", "line", "wave"], 6 * PER_CLASS)
+    return X_many, y_many, small().fit(X_many, y_many)
+
+
+OUTLIERS = 100 + 7 * np.stack(
+    [np.where(np.arange(T)[:, None] % 2, 3.0, -3.0) * np.ones(C), np.full((T, C), 9.0)]
+)
+
+
+@pytest.mark.parametrize("reject", [0.05, 0.25, 0.5])
+def test_share_of_training_samples_rejected(reject, crowd):
+    X_many, y_many, clf = crowd
+    clf = pickle.loads(pickle.dumps(clf)).set_params(reject=reject)
+    assert [len(own["samples"]) for own in clf.calibration_] == [42, 42, 42]
+    answers = clf.predict(X_many)
+    rejected = np.equal(answers, None)
+    assert answers.dtype == object
+    for label in clf.classes_:
+        assert rejected[y_many == label].mean() == pytest.approx(reject, abs=1.5 / 42)
+    assert (answers[~rejected] == y_many[~rejected]).all()
+    np.testing.assert_array_equal(rejected, clf.novelty_score(X_many) > 1)
+    assert clf.score(X_many, y_many) == pytest.approx((~rejected).mean())
+    weights = np.where(rejected, 3.0, 1.0)
+    expected = (~rejected).sum() / weights.sum()
+    assert clf.score(X_many, y_many, sample_weight=weights) == pytest.approx(expected)
+    told = np.where(rejected, None, y_many)
+    assert clf.score(X_many, told) == 1.0
+
+
+def test_outliers_are_rejected(crowd):
+    X_many, _, fitted = crowd
+    plain = fitted.predict(OUTLIERS)
+    assert set(plain) <= set(fitted.classes_)
+    clf = pickle.loads(pickle.dumps(fitted)).set_params(reject=0.05)
+    assert clf.predict(OUTLIERS).tolist() == [None, None]
+    scores = fitted.novelty_score(OUTLIERS)
+    assert (scores > 10 * np.quantile(fitted.novelty_score(X_many), 0.9)).all()
+    # Without `reject`, one sample in twenty lies above 1.
+    np.testing.assert_array_equal(clf.novelty_score(OUTLIERS), scores)
+    errors = -fitted.decision_function(OUTLIERS)
+    expected = errors.min(axis=1) / fitted.thresholds_[errors.argmin(axis=1)]
+    np.testing.assert_allclose(scores, expected)
+    np.testing.assert_array_equal(clf.predict_proba(OUTLIERS), fitted.predict_proba(OUTLIERS))
+    np.testing.assert_array_equal(clf.reconstruct(OUTLIERS), fitted.reconstruct(OUTLIERS))
+
+
+@pytest.mark.parametrize(
+    ("labels", "reject_label", "expected"),
+    [
+        (["a", "b", "c"], "none of these", "none of these"),
+        (np.array(["a", "b", "c"], dtype=object), "none", "none"),
+        (np.array([1, 2, 3], dtype=np.int8), -1, -1),
+        ([1.0, 2.0, 3.0], -1, -1.0),
+        ([1, 2, 3], None, None),
+    ],
+)
+def test_reject_label(labels, reject_label, expected, tmp_path):
+    labels = np.asarray(labels)
+    known = np.repeat(labels, PER_CLASS)
+    clf = small(reject=0.3, reject_label=reject_label).fit(X, known)
+    answers = clf.predict(np.concatenate([X, OUTLIERS]))
+    assert answers[-2:].tolist() == [expected] * 2
+    assert answers.dtype.kind == ("O" if reject_label is None else labels.dtype.kind)
+    assert 0 < (answers[:-2] == known).mean() < 1
+    if reject_label is not None:
+        assert clf.score(X, known) == np.mean(clf.predict(X) == known)
+    loaded = saved(clf, tmp_path / "clf")
+    np.testing.assert_array_equal(loaded.predict(OUTLIERS), clf.predict(OUTLIERS))
+    assert loaded.get_params() == clf.get_params()
+
+
+def test_wrong_reject_labels(monkeypatch, fresh):
+    fresh.set_params(reject=0.1, reject_label="a new one")
+    with pytest.raises(ValueError, match=r"reject_label must not be one .*got 'a new one'"):
+        fresh.add_class(X[:4], "a new one")
+    fresh.set_params(reject_label="line")
+    with pytest.raises(ValueError, match=r"reject_label must not be one .*\['arch'.*got 'line'"):
+        fresh.predict(X)
+    monkeypatch.setattr(ModularInverseClassifier, "_train_once", None)
+    for wrong, error in ((3, TypeError), ("arch", ValueError), ([1], TypeError)):
+        with pytest.raises(error, match=r"reject_label must|a label must be"):
+            small(reject=0.1, reject_label=wrong).fit(X, y)
+    with pytest.raises(TypeError, match="reject_label must be of type bool"):
+        small(reject=0.1, reject_label="none").fit(X, y == "arch")
+
+
+def test_types_among_the_samples_count_less(fitted):
+    # Medoids are samples; 7 a class leave too few others, so they count; 9 do not.
+    few = small(type_selection="first").fit(X, y)
+    assert [len(own["samples"]) for own in few.calibration_] == [7, 7, 7]
+    many = np.concatenate([X.reshape(3, PER_CLASS, T, C), X_NEW.reshape(3, PER_CLASS, T, C)], 1)
+    labels = np.repeat(fitted.classes_, 2 * PER_CLASS)
+    clf = small(type_selection="first").fit(many.reshape(-1, T, C), labels)
+    assert [len(own["samples"]) for own in clf.calibration_] == [12, 12, 12]
+    assert all(len(own["types"]) == 2 for own in clf.calibration_)
+
+
+# -- features ------------------------------------------------------------------------------------
+
+
+def test_transform(pair):
+    features = pair.transform(X_NEW)
+    names = pair.get_feature_names_out().tolist()
+    assert features.shape == (len(X_NEW), len(names)) == (len(X_NEW), 2 * 3 * (1 + 2))
+    assert features.dtype == np.float64
+    column = dict(zip(names, features.T, strict=True))
+    assert names[:4] == [
+        f"modularinverseclassifier_error{end}" for end in ("0_arch", "0_line", "0_wave", "1_arch")
+    ]
+    for r in range(2):
+        found = pair.invert(X_NEW, bank=r)
+        for c, label in enumerate(pair.classes_):
+            error = column[f"modularinverseclassifier_error{r}_{label}"]
+            np.testing.assert_array_equal(error, found.errors[:, c])
+            for k in range(2):
+                latent = column[f"modularinverseclassifier_latent{r}_{label}_{k}"]
+                np.testing.assert_array_equal(latent, found.latents[:, c, k])
+    mean = features[:, :6].reshape(-1, 2, 3).mean(axis=1)
+    np.testing.assert_allclose(-mean, pair.decision_function(X_NEW))
+
+
+@needs_kernel
+def test_transform_inside_sklearn():
+    pandas = pytest.importorskip("pandas")
+    pipeline = make_pipeline(small(), StandardScaler(), LogisticRegression())
+    assert pipeline.fit(X, y).score(X_NEW, Y_NEW) > 0.9
+    frame = pandas.DataFrame(X[..., 0], columns=[f"t{i}" for i in range(T)], index=range(5, 26))
+    clf = small().set_output(transform="pandas").fit(frame, y)
+    features = clf.transform(frame)
+    assert features.columns.tolist() == clf.get_feature_names_out().tolist()
+    assert features.index.tolist() == frame.index.tolist()
+    assert clf.get_feature_names_out(frame.columns).shape == (9,)
+    with pytest.raises(ValueError, match="input_features is not equal to feature_names_in_"):
+        clf.get_feature_names_out(frame.columns[::-1])
+
+
+def test_transform_of_diverged_modules_is_finite(fresh):
+    weights = [w.clone() for w in fresh.bank_.weights]
+    weights[3][1] = torch.nan
+    fresh.banks_ = [GeneratorBank(*weights, classes=fresh.bank_.classes)]
+    assert np.isfinite(fresh.transform(X_NEW)).all()
+    for distance in ("dtw", "soft-dtw"):
+        assert np.isfinite(fresh.set_params(distance=distance).transform(X_NEW)).all()
+        assert "line" not in fresh.predict(X_NEW)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_class_whose_module_diverged_never_wins(monkeypatch, tmp_path):
+    real = ModularInverseClassifier._train_once
+
+    def train_once(self, type_sets, seeds, attempt):
+        bank, mse, curves = real(self, type_sets, seeds, attempt)
+        weights = [w.clone() for w in bank.weights]
+        weights[3][1], mse[1] = torch.nan, np.nan
+        return GeneratorBank(*weights), mse, curves
+
+    monkeypatch.setattr(ModularInverseClassifier, "_train_once", train_once)
+    for scale in (None, "types", "samples"):
+        clf = small(error_scale=scale, reject=0.2).fit(X, y)
+        assert "line" not in clf.predict(X_NEW)
+        assert np.isfinite(clf.novelty_score(X_NEW)).all()
+        assert (clf.predict_proba(X_NEW)[:, 1] == 0).all()
+        loaded = saved(clf, tmp_path / "clf")
+        np.testing.assert_array_equal(loaded.predict(X_NEW), clf.predict(X_NEW))
 
 
 # -- wrong arguments -----------------------------------------------------------------------------
@@ -745,6 +1160,20 @@ def test_wrong_data_to_predict(fitted):
         ({"n_episodes": 0}, "n_episodes must be an integer of at least 1"),
         ({"n_iter": -1}, "n_iter must be an integer of at least 0, got -1"),
         ({"max_retries": None}, "max_retries must be an integer"),
+        ({"n_modules_per_class": 0}, "n_modules_per_class must be an integer of at least 1, got 0"),
+        ({"n_starts": 0}, "n_starts must be an integer of at least 1, got 0"),
+        ({"n_starts": 1000}, "n_starts must be at most .* got 1000"),
+        ({"solver": "sgd"}, "solver must be 'adam' or 'lm', got 'sgd'"),
+        ({"solver": None}, "solver must be 'adam' or 'lm', got None"),
+        ({"init": "best"}, "init must be 'uniform', .* or 'nearest', got 'best'"),
+        ({"init": np.ones(2)}, "init must be 'uniform', .* or 'nearest', got array"),
+        ({"tol": -1}, "tol must be finite and at least 0, got -1"),
+        ({"distance": "l1"}, "distance must be 'mse', 'dtw' or 'soft-dtw', got 'l1'"),
+        ({"error_scale": True}, "error_scale must be None, 'types' or 'samples', got True"),
+        ({"reject": 0}, "reject must be None or a number above 0 and below 1, got 0"),
+        ({"reject": 1.0}, "reject must be None or a number above 0 and below 1, got 1.0"),
+        ({"reject": True}, "reject must be None or a number above 0 and below 1, got True"),
+        ({"reject": np.nan}, "reject must be None or a number above 0 and below 1, got nan"),
         ({"noise_in": -0.1}, "noise_in must be finite and at least 0, got -0.1"),
         ({"noise_out": np.nan}, "noise_out must be finite and at least 0, got nan"),
         ({"learning_rate": 0}, "learning_rate must be finite and above 0, got 0"),
@@ -773,8 +1202,9 @@ def test_verbose(capsys):
     with pytest.warns(ConvergenceWarning):
         small(verbose=1, learned_tol=1e-9, max_retries=1).fit(X, y)
     shown = capsys.readouterr().err
-    for bar in ("types: 100%", "training: 100%", "training again (1): 100%", "inversion: 100%"):
-        assert bar in shown
+    bars = ("types", "training", "training again (1)", "calibration", "inversion")
+    for bar in bars:
+        assert f"{bar}: 100%" in shown
 
 
 # -- pickle and file -----------------------------------------------------------------------------
@@ -809,6 +1239,60 @@ def test_save_and_load(standardize, tmp_path):
     np.testing.assert_array_equal(loaded.reconstruct(Z_new), clf.reconstruct(Z_new))
     assert GeneratorBank.load(tmp_path / "clf.safetensors") == clf.bank_
     same_fit(loaded.add_class(Z[:5], "new"), clf.add_class(Z[:5], "new"))
+
+
+@needs_kernel
+def test_file_of_several_modules_and_thresholds(tmp_path):
+    settings = {"n_modules_per_class": 3, "error_scale": "types", "reject": 0.2}
+    clf = small(**settings, distance="dtw", init="types", tol=0.01).fit(X, y)
+    loaded = saved(clf, tmp_path / "clf")
+    same_fit(loaded, clf)
+    assert loaded.get_params() == clf.get_params()
+    np.testing.assert_array_equal(loaded.thresholds_, clf.thresholds_)
+    np.testing.assert_array_equal(loaded.scales_, clf.scales_)
+    np.testing.assert_array_equal(loaded.predict(X_NEW), clf.predict(X_NEW))
+    np.testing.assert_array_equal(loaded.transform(X_NEW), clf.transform(X_NEW))
+    assert GeneratorBank.load(tmp_path / "clf") == clf.bank_
+    same_fit(loaded.add_class(X[:5], "new"), clf.add_class(X[:5], "new"))
+
+
+VERSION_1_FILE = Path(__file__).parent / "data" / "estimator-version-1.safetensors"
+
+
+def test_file_of_version_1(tmp_path):
+    """Written by the version before solvers, from this file's curves and settings."""
+    clf = ModularInverseClassifier.load(VERSION_1_FILE)
+    assert (clf.solver, clf.init, clf.n_iter) == ("adam", "uniform", 8)
+    assert (clf.n_modules_per_class, clf.distance, clf.error_scale) == (1, "mse", None)
+    # What that version found on X_NEW[::7].
+    errors = [
+        [9.244903e-03, 3.796022e-01, 3.752064e00],
+        [3.325129e-01, 1.879026e-03, 3.743226e00],
+        [2.990457e00, 3.485410e00, 1.398753e-02],
+    ]
+    np.testing.assert_allclose(clf.reconstruction_errors(X_NEW[::7]), errors, rtol=1e-3)
+    assert clf.predict(X_NEW).tolist() == Y_NEW.tolist()
+    assert clf.temperature_ == pytest.approx(0.0032999045)
+    assert [r["module"] for r in clf.training_report_] == [0, 0, 0]
+    assert not hasattr(clf, "thresholds_")
+    for use in (
+        lambda: clf.novelty_score(X),
+        lambda: clf.set_params(reject=0.1).predict(X),
+        lambda: clf.set_params(reject=None, error_scale="types").predict(X),
+    ):
+        with pytest.raises(ValueError, match=r"\['arch', 'line', 'wave'\].* file of version 1"):
+            use()
+    clf.set_params(error_scale=None)
+    again = saved(clf, tmp_path / "clf")
+    same = again.reconstruction_errors(X_NEW)
+    np.testing.assert_array_equal(same, clf.reconstruction_errors(X_NEW))
+    again.refit_class(X[y == "line"], "line")
+    with pytest.raises(ValueError, match=r"\['arch', 'wave'\]"):
+        again.novelty_score(X)
+    again.refit_class(X[y == "arch"], "arch").refit_class(X[y == "wave"], "wave")
+    assert again.novelty_score(X_NEW).shape == (len(X_NEW),)
+    again.save(tmp_path / "again")
+    assert ModularInverseClassifier.load(tmp_path / "again").thresholds_.shape == (3,)
 
 
 @pytest.mark.parametrize(
@@ -879,7 +1363,7 @@ def rename_tensor(header, _):
     ("change", "message"),
     [
         (set_in("kind", value="other"), "holds a bank but no estimator"),
-        (set_in("version", value=2), r"newer micfast \(estimator version 2"),
+        (set_in("version", value=3), r"newer micfast \(estimator version 3"),
         (set_in("version", value="1"), "version must be at least 1, got '1'"),
         (remove("params"), "inconsistent .KeyError: 'params'"),
         (set_in("params", value=[1]), "inconsistent .TypeError"),
@@ -902,6 +1386,16 @@ def rename_tensor(header, _):
         (remove("standardizer_axis"), "inconsistent .*must have shapes"),
         (set_in("feature_names_in", value=["a"]), "feature_names_in must be one str per feature"),
         (rename_tensor, "inconsistent .*must have shapes"),
+        (remove("calibration"), "inconsistent .KeyError: 'calibration'"),
+        (set_in("calibration", value=[]), "calibration must have 3 entries"),
+        (set_in("calibration", 0, value={"types": [0, 0]}), "inconsistent .KeyError: 'samples'"),
+        (set_in("calibration", 0, "types", value=[0.1]), "calibration must hold 2 finite errors"),
+        (set_in("calibration", 0, "samples", value=[]), "errors of at least 0 on samples"),
+        (set_in("calibration", 0, "samples", value=[-1]), "errors of at least 0 on samples"),
+        (set_in("calibration", 0, "samples", value=[1e999]), "isn't valid JSON|finite errors"),
+        (set_in("params", "n_modules_per_class", value=2), "inconsistent .KeyError: 'bank1.W_ih'"),
+        (set_in("params", "reject_label", value="arch"), "reject_label must not be one of"),
+        (set_in("params", "solver", value="sgd"), "solver must be"),
     ],
 )
 def test_damaged_estimator_files(fitted, tmp_path, change, message):

@@ -23,9 +23,16 @@ def test_drop_in_example(blocks):
     np.testing.assert_allclose(names["errors"], names["inversion"].errors, rtol=1e-3)
 
 
+def test_better_search_example(blocks):
+    names = {}
+    for block in blocks[:3]:
+        exec(block, names)
+    assert (names["better"].errors <= names["inversion"].errors * 1.001).all()
+
+
 def test_estimator_example(blocks, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
-    exec(blocks[2], names)
+    exec(blocks[3], names)
     assert names["model"].score(names["data"].X_test, names["data"].y_test) > 0.9
     assert (tmp_path / "digits.safetensors").is_file()

@@ -32,6 +32,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 
 from micfast import decision, inversion, ops, starts
 from micfast._parallel import n_threads, parallel_map
+from micfast.augment import augment_types
 from micfast.bank import BankFileError, GeneratorBank, Label, as_label, read_bank, write_bank
 from micfast.data.preprocess import Standardizer
 from micfast.decision import comparable as _comparable
@@ -56,6 +57,7 @@ _LEAST_THRESHOLD = 1e-12
 _DRAWN_NUMBERS = 2**22
 # How estimators of file version 1 searched and decided.
 _VERSION_1_PARAMS: dict[str, Any] = {
+    "augmentation": None,
     "n_modules_per_class": 1,
     "solver": "adam",
     "init": "uniform",
@@ -115,6 +117,9 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         Standard deviation of the training noise on the modules' inputs, which lie in [0, 1].
     noise_out : float, default=0.0
         Standard deviation of the training noise on the types, in standardised units.
+    augmentation : dict or None, default=None
+        Show variants of the types in training: arguments ``n_variants``, ``warp`` and ``affine`` of
+        :func:`micfast.augment.augment_types`, ``{}`` for its own.
     n_episodes : int, default=20000
         Training episodes of each module; one type per episode.
     learning_rate : float, default=0.01
@@ -254,6 +259,7 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         hidden_size: int = 10,
         noise_in: float = 0.1,
         noise_out: float = 0.0,
+        augmentation: dict[str, Any] | None = None,
         n_episodes: int = 20000,
         learning_rate: float = 0.01,
         n_modules_per_class: int = 1,
@@ -281,6 +287,7 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         self.hidden_size = hidden_size
         self.noise_in = noise_in
         self.noise_out = noise_out
+        self.augmentation = augmentation
         self.n_episodes = n_episodes
         self.learning_rate = learning_rate
         self.n_modules_per_class = n_modules_per_class
@@ -1037,7 +1044,8 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         device = self._device()
         R = self.n_modules_per_class
         # Module m is that of class m // R in bank m % R.
-        type_sets = torch.from_numpy(types).to(device).repeat_interleave(R, dim=0)
+        type_sets = torch.from_numpy(self._augmented(labels, types)).to(device)
+        type_sets = type_sets.repeat_interleave(R, dim=0)
         variance = types.var(axis=(1, 2), dtype=np.float64).mean(axis=-1)
         reports: list[dict[str, Any]] = [
             {
@@ -1098,11 +1106,26 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
             purpose += f" of module {report['module']}"
         return self._seed(report["label"], purpose)
 
+    def _augmented(self, labels: Sequence[Label], types: np.ndarray) -> np.ndarray:
+        """The variants (M, K, V, T, C) of the types that are shown in training."""
+        if self.augmentation is None:
+            return types[:, :, None]
+        return np.stack(
+            [
+                augment_types(
+                    of_class,
+                    **self.augmentation,
+                    random_state=np.random.default_rng(self._seed_sequence(label, "augmentation")),
+                )
+                for label, of_class in zip(labels, types, strict=True)
+            ]
+        )
+
     def _train_once(
         self, type_sets: torch.Tensor, seeds: Sequence[int], attempt: int
     ) -> tuple[GeneratorBank, np.ndarray, np.ndarray]:
         """One run of a fleet: modules, noise-free mean squared errors, loss curves."""
-        M, K, T, C = type_sets.shape
+        M, K, _, T, C = type_sets.shape
         start = GeneratorBank.random(
             M, hidden_size=self.hidden_size, input_size=K, output_size=C, seeds=seeds
         ).to(device=type_sets.device)
@@ -1126,7 +1149,8 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
                 report(1.0)
         bank = GeneratorBank(*result[:5])
         drawn = bank.generate(torch.eye(K), T, backend=self.backend, n_threads=self._n_threads())
-        mse = (drawn - type_sets).double().square().mean(dim=(1, 2, 3))
+        # The first variant is the type itself.
+        mse = (drawn - type_sets[:, :, 0]).double().square().mean(dim=(1, 2, 3))
         return bank.to(device="cpu"), mse.cpu().numpy(), result.loss_curve.cpu().numpy()
 
     def _warn_unlearned(self, reports: Sequence[dict[str, Any]], stacklevel: int) -> None:
@@ -1365,6 +1389,13 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
             value = getattr(self, name)
             if not _is_number(value) or not 0 < value < math.inf:
                 raise ValueError(f"{_NAME}: {name} must be finite and above 0, got {value!r}")
+        if self.augmentation is not None:
+            if not isinstance(self.augmentation, dict) or "random_state" in self.augmentation:
+                raise ValueError(
+                    f"{_NAME}: augmentation must be None or a dict of n_variants, warp and affine, "
+                    f"got {self.augmentation!r}"
+                )
+            augment_types(np.zeros((1, 1)), **self.augmentation)
         self._check_decision()
         # Here, before the training: the inversions follow long after it.
         tiny = GeneratorBank.random(

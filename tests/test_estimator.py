@@ -1445,3 +1445,46 @@ def test_a_backend_that_is_not_there_is_named_after_fit_too():
     model = ModularInverseClassifier(n_episodes=20, max_retries=0, learned_tol=2.0).fit(X, y)
     with pytest.raises(RuntimeError, match="backend 'cuda' is not available"):
         model.set_params(backend="cuda").predict(X)
+
+
+# -- augmentation --------------------------------------------------------------------------------
+
+
+def test_augmentation_shows_variants_in_training(fitted, tmp_path):
+    settings = {"n_variants": 4, "warp": 0.03, "affine": 0.1}
+    clf = small(augmentation=settings).fit(X, y)
+    np.testing.assert_array_equal(clf.types_, fitted.types_)
+    assert clf.bank_ != fitted.bank_
+    assert clf.score(X, y) > 0.8
+    clf.save(tmp_path / "clf.safetensors")
+    loaded = ModularInverseClassifier.load(tmp_path / "clf.safetensors")
+    assert loaded.augmentation == settings
+    np.testing.assert_array_equal(loaded.predict(X), clf.predict(X))
+
+
+@needs_kernel
+def test_one_variant_is_no_augmentation(fitted):
+    assert small(augmentation={"n_variants": 1}).fit(X, y).bank_ == fitted.bank_
+
+
+@needs_kernel
+def test_augmentation_depends_on_the_class_alone():
+    settings = {"standardize": None, "augmentation": {"n_variants": 3}}
+    both = small(**settings).fit(X, y)
+    two = y != "wave"
+    grown = small(**settings).fit(X[two], y[two]).add_class(X[~two], "wave")
+    assert grown.bank_ == both.bank_
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        (5, ValueError, "augmentation must be None or a dict of n_variants, warp and affine"),
+        ({"random_state": 0}, ValueError, "augmentation must be None or a dict"),
+        ({"warp": -1}, ValueError, "warp must be from 0 to below 1"),
+        ({"stretch": 1}, TypeError, "stretch"),
+    ],
+)
+def test_wrong_augmentation(wrong, error, message):
+    with pytest.raises(error, match=message):
+        small(augmentation=wrong).fit(X, y)

@@ -816,6 +816,7 @@ def test_command(tmp_path, monkeypatch, capsys):
     assert len(rows("results/raw/runs.csv")) == 2 * 9 * 2 * 2
     assert Store("results").read("decision-characters.npz")["label"] == "b"
     page = Path("results/report.html").read_text(encoding="utf-8")
+    assert Path("results/reproduction.md").read_text(encoding="utf-8").startswith("# The paper")
     assert "<html" in page
     names = {path.name for path in Path("results/tables").iterdir()}
     assert any("13" in name and name.endswith(".md") for name in names)

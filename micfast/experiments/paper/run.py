@@ -333,8 +333,9 @@ def _report_again(store: Store) -> Path:
 
 
 def _write_report(store: Store, manifest: Mapping[str, Any]) -> Path:
-    """Tables, figures and report of the raw results."""
-    from micfast.experiments.paper.claims import check_claims
+    """Tables, figures, report and, for a repository, the claims as Markdown."""
+    from micfast._io import atomic_path
+    from micfast.experiments.paper.claims import check_claims, claims_markdown
     from micfast.experiments.paper.figures import draw_figures
     from micfast.experiments.paper.report import write_report
     from micfast.experiments.paper.tables import build_tables, write_tables
@@ -345,6 +346,8 @@ def _write_report(store: Store, manifest: Mapping[str, Any]) -> Path:
     tables = build_tables(store.raw)
     write_tables(tables, folders[0])
     figures = draw_figures(store.raw, folders[1])
+    with atomic_path(store.out / "reproduction.md") as temporary:
+        temporary.write_text(claims_markdown(store.raw, dict(manifest)), encoding="utf-8")
     return write_report(store.out, tables, figures, check_claims(store.raw), dict(manifest))
 
 

@@ -86,10 +86,10 @@ experiments (--only):
   table5, table6               the forward LSTM (Keras: pip install 'micfast[keras]'; and torch)
   beyond                       1-nearest-neighbour, MiniRocket (pip install 'micfast[rocket]')
 
-In the results folder: raw/ (every run), tables/, figures/, report.html,
-reproduction.md (the claims), manifest.json. Killed at
-any moment, the same command with --resume goes on behind the last finished unit of work. The data
-are read from the folder MICFAST_DATA, or downloaded if it isn't set.
+In the results folder: raw/ (every run), tables/, figures/, report.html, reproduction.md (the
+claims), manifest.json. Killed at any moment, the same command with --resume goes on behind the last
+finished unit of work. The data are read from the folder MICFAST_DATA, or downloaded if that isn't
+set.
 
 examples:
   micfast reproduce --dry-run                   what there is to do, and how long it takes

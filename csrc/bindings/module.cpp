@@ -115,10 +115,10 @@ void bind(py::module_& m, const std::string& suffix) {
         });
   m.def(("train_" + suffix).c_str(),
         [](const SizeArray& sizes, const WeightAddresses& initial, std::uintptr_t type_sets,
-           int64_t n_variants, std::uintptr_t set_index, std::uintptr_t noise_in, std::uintptr_t noise_out,
-           std::uintptr_t seeds, int64_t n_episodes, const AdamArray& adam, int64_t n_curve,
-           const WeightAddresses& trained, std::uintptr_t loss_curve, int n_threads,
-           const py::object& progress) {
+           int64_t n_variants, std::uintptr_t set_index, std::uintptr_t noise_in,
+           std::uintptr_t noise_out, std::uintptr_t seeds, int64_t n_episodes,
+           const AdamArray& adam, int64_t n_curve, const WeightAddresses& trained,
+           std::uintptr_t loss_curve, int n_threads, const py::object& progress) {
           const TrainProblem<T> p{sizes_of(sizes),
                                   weights_of<T>(initial),
                                   pointer<const T>(type_sets),

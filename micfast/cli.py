@@ -263,6 +263,13 @@ def _fit_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     _model_arguments(group, defaults=True)
     group.add_argument(
+        "--modules-per-class",
+        type=_whole(1),
+        metavar="N",
+        default=3,
+        help="trained from different seeds; their mean error decides (default: 3)",
+    )
+    group.add_argument(
         "--standardize",
         choices=("global", "channel", "none"),
         default="global",
@@ -407,7 +414,7 @@ def _model_arguments(group: Any, *, defaults: bool) -> None:
     add("--n-types", 4, "types per class", type=_whole(1), metavar="N")
     add("--hidden-size", 10, "hidden units per module", type=_whole(1), metavar="N")
     noise = _number(zero=True)
-    add("--noise-in", 0.1, "training noise on the inputs", type=noise, metavar="SD")
+    add("--noise-in", 0.0, "training noise on the inputs", type=noise, metavar="SD")
     add("--noise-out", 0.0, "training noise on the types", type=noise, metavar="SD")
     add("--episodes", 20000, "training episodes", type=_whole(1), metavar="N")
     group.add_argument(
@@ -551,6 +558,7 @@ def _fit(args: argparse.Namespace) -> None:
         noise_in=args.noise_in,
         noise_out=args.noise_out,
         n_episodes=args.episodes,
+        n_modules_per_class=args.modules_per_class,
         learning_rate=args.learning_rate,
         solver=args.solver,
         init="nearest" if args.solver == "lm" else "uniform",
@@ -700,11 +708,13 @@ def _training_lines(classifier: ModularInverseClassifier) -> list[str]:
     reports = classifier.training_report_
     width = max(5, *(len(str(report["label"])) for report in reports))
     lines = [
-        f"  {'class':<{width}}   samples   types   attempts   MSE of types   relative   learned"
+        f"  {'class':<{width}}   module   samples   types   attempts   MSE of types   relative   "
+        "learned"
     ]
     for r in reports:
         lines.append(
-            f"  {r['label']!s:<{width}}   {r['n_samples']:7d}   {r['n_types_found']:5d}   "
+            f"  {r['label']!s:<{width}}   {r['module'] + 1:6d}   {r['n_samples']:7d}   "
+            f"{r['n_types_found']:5d}   "
             f"{r['attempts']:8d}   {r['mse']:12.3g}   {r['relative_mse']:8.2%}   "
             f"{'yes' if r['learned'] else 'NO'}"
         )

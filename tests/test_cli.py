@@ -25,6 +25,7 @@ HAS_KERNEL = _backend.extension is not None
 
 DEMO = ["demo", "--episodes", "5000", "--n-test", "40", "--iterations", "10", "--hidden-size", "9"]
 FIT = ["--episodes", "300", "--n-types", "2", "--hidden-size", "5", "--iterations", "10"]
+FIT += ["--modules-per-class", "2", "--noise-in", "0.1"]
 
 
 @pytest.fixture(autouse=True)
@@ -196,11 +197,12 @@ def test_fit_reports(data, capsys):
     argv = ["fit", "train.npz", "--X-key", "A", "--y-key", "b", "-o", "m.safetensors", *FIT]
     assert main([*argv, "--json", "report.json", "--standardize", "none", "--seed", "7"]) == 0
     out = capsys.readouterr().out
-    assert "2 of 2 modules learned" in out or "NO" in out
+    assert "4 of 4 modules learned" in out or "NO" in out
     assert "model: m.safetensors" in out
     report = json.loads(Path("report.json").read_text())
-    assert [row["label"] for row in report["classes"]] == ["flat", "rise"]
-    assert [row["n_samples"] for row in report["classes"]] == [12, 12]
+    modules = [(row["label"], row["module"]) for row in report["classes"]]
+    assert modules == [("flat", 0), ("flat", 1), ("rise", 0), ("rise", 1)]
+    assert [row["n_samples"] for row in report["classes"]] == [12] * 4
     assert report["parameters"]["random_state"] == 7
     classifier = ModularInverseClassifier.load("m.safetensors")
     assert classifier.standardize is None
@@ -226,7 +228,8 @@ def test_predict_to_npz(data, model, capsys):
             "predictions", "errors", "classes", "probabilities", "reconstructions"
         }  # fmt: skip
         np.testing.assert_array_equal(found["predictions"], classifier.predict(X))
-        np.testing.assert_array_equal(found["errors"], classifier.reconstruction_errors(X))
+        errors = classifier.reconstruction_errors(X)  # float32
+        np.testing.assert_array_equal(found["errors"].astype(np.float32), errors)
         np.testing.assert_array_equal(found["classes"], ["flat", "rise"])
         np.testing.assert_allclose(found["probabilities"], classifier.predict_proba(X))
         np.testing.assert_allclose(found["reconstructions"], classifier.reconstruct(X), rtol=1e-6)

@@ -28,6 +28,8 @@ from micfast.types import select_types
 
 T, C, PER_CLASS = 10, 2, 7
 SMALL = {
+    "n_modules_per_class": 1,
+    "noise_in": 0.1,
     "n_types": 2,
     "hidden_size": 6,
     "n_episodes": 400,

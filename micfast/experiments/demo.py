@@ -179,6 +179,7 @@ def run_demo(config: DemoConfig, *, progress: bool = False) -> DemoRun:
             noise_in=config.noise_in,
             noise_out=config.noise_out,
             n_episodes=config.n_episodes,
+            n_modules_per_class=1,  # the picture shows what one module per class draws
             solver=config.solver,  # type: ignore[arg-type]
             init=config.init,  # type: ignore[arg-type]
             n_iter=config.n_iter,

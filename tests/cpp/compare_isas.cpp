@@ -5,6 +5,7 @@
 //   g++ -std=c++17 -O2 -pthread tests/cpp/compare_isas.cpp <objects of csrc/cpu> && ./a.out
 #include <cmath>
 #include <cstdio>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -35,7 +36,7 @@ double largest_difference(const std::vector<T>& a, const std::vector<T>& b) {
 
 const Watch kUnwatched = [](double) {};
 
-// What the three jobs give on one problem: outputs, errors, trained recurrent weights.
+// What the jobs give on one problem: outputs, errors of both solvers, recurrent weights, losses.
 template <class T>
 std::vector<std::vector<T>> run_all(const KernelSet<T>& kernels, const Sizes& s) {
   std::mt19937 generator(7);
@@ -104,7 +105,7 @@ std::vector<std::vector<T>> run_all(const KernelSet<T>& kernels, const Sizes& s)
                           {t_ih.data(), t_hh.data(), t_b.data(), t_out.data(), t_b_out.data()},
                           curve.data()},
           2, kUnwatched);
-  return {outputs, errors, t_hh, curve};
+  return {outputs, errors[0], errors[1], t_hh, curve};
 }
 
 template <class T>

@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from micfast._config import config, show_config
     from micfast.bank import BankFileError, Generator, GeneratorBank
+    from micfast.displays import CrossErrorDisplay, LatentPathDisplay, ReconstructionDisplay
     from micfast.estimator import ModularInverseClassifier
     from micfast.inversion import Inversion, invert
     from micfast.ops import generate, train
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
 # What lives where. Modules load on first use, so that a name costs only what stands behind it.
 _EXPORTS = {
     "BankFileError": "bank",
+    "CrossErrorDisplay": "displays",
     "Generator": "bank",
     "GeneratorBank": "bank",
     "Inversion": "inversion",
+    "LatentPathDisplay": "displays",
     "ModularInverseClassifier": "estimator",
+    "ReconstructionDisplay": "displays",
     "config": "_config",
     "generate": "ops",
     "invert": "inversion",
@@ -29,10 +33,13 @@ _EXPORTS = {
 
 __all__ = [
     "BankFileError",
+    "CrossErrorDisplay",
     "Generator",
     "GeneratorBank",
     "Inversion",
+    "LatentPathDisplay",
     "ModularInverseClassifier",
+    "ReconstructionDisplay",
     "config",
     "generate",
     "invert",

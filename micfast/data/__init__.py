@@ -13,17 +13,22 @@ from micfast.data.preprocess import (
     scale_pixels,
     stratified_split,
 )
+from micfast.data.ts import TsError, load_ts, load_ucr, save_ts
 
 __all__ = [
     "Dataset",
     "DownloadError",
     "Standardizer",
+    "TsError",
     "cumulate",
     "images_to_rows",
     "load_characters",
     "load_digits_sequences",
     "load_mnist",
+    "load_ts",
+    "load_ucr",
     "pad_with_last",
+    "save_ts",
     "scale_pixels",
     "stratified_split",
 ]

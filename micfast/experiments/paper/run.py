@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["reproduce"]
 
 _PACKAGES = ("scikit-learn", "scipy", "tslearn")  # what types depend on, beside micfast
-_OTHERS = ("pandas", "statsmodels", "matplotlib", "tensorflow", "keras", "aeon", "numba")
+_OTHERS = ("pandas", "statsmodels", "matplotlib", "keras", "aeon", "numba")
+# Several packages bring this module; the report wants its version under the module's name.
+_TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tensorflow-macos")
 _REPORT_NEEDS = ("pandas", "statsmodels", "tabulate", "jinja2")
 
 
@@ -470,7 +472,9 @@ def _versions() -> dict[str, str | None]:
 
     values = config()
     versions = {name: values[name] for name in ("micfast", "python", "torch", "numpy")}
-    return versions | {name: _version(name) for name in (*_PACKAGES, *_OTHERS)}
+    versions |= {name: _version(name) for name in (*_PACKAGES, *_OTHERS)}
+    found = [version for name in _TENSORFLOW if (version := _version(name)) is not None]
+    return versions | {"tensorflow": found[0] if found else None}
 
 
 def _version(package: str) -> str | None:

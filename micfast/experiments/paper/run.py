@@ -348,9 +348,11 @@ def _write_report(store: Store, manifest: Mapping[str, Any]) -> Path:
     tables = build_tables(store.raw)
     write_tables(tables, folders[0])
     figures = draw_figures(store.raw, folders[1])
+    claims = check_claims(store.raw)
+    text = claims_markdown(store.raw, dict(manifest), claims=claims)
     with atomic_path(store.out / "reproduction.md") as temporary:
-        temporary.write_text(claims_markdown(store.raw, dict(manifest)), encoding="utf-8")
-    return write_report(store.out, tables, figures, check_claims(store.raw), dict(manifest))
+        temporary.write_text(text, encoding="utf-8")
+    return write_report(store.out, tables, figures, claims, dict(manifest))
 
 
 # -- manifest ------------------------------------------------------------------------------------

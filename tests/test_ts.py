@@ -226,6 +226,7 @@ HEAD = "@problemName x\n@univariate true\n@classLabel true a b\n@data\n"
         (HEAD + ":a\n", "line 5: value 1 of dimension 1 is ''"),
         (HEAD + "1,2:a\n1,x:a\n", "line 6: value 2 of dimension 1 is 'x'"),
         (HEAD + "1,1_0:a\n", "line 5: value 2 of dimension 1 is '1_0'"),
+        (HEAD + "1.\x1c,2:a\n", "line 5: value 1 of dimension 1 is '"),
         (HEAD + "1,\u0663:a\n", "line 5: value 2 of dimension 1 is '\u0663'"),
         (HEAD + "1,-?:a\n", "line 5: value 2 of dimension 1 is '-\\?'"),
         (HEAD + "1,1e999:a\n", "line 5: value 2 of dimension 1 is '1e999'"),
@@ -357,7 +358,8 @@ SNIPPETS = [
     *(b"@data", b"@classLabel", b"@targetLabel true", b"@dimensions 3", b"@univariate true"),
     *(b"@seriesLength 2", b"@equalLength true", b"true", b"false", b":", b",", b"?", b"\n", b"@"),
     *(b"#", b" ", b"\t", b"\r", b"\0", b"\xff", b"\xef\xbb\xbf", b"\x1f\x8b", b"nan", b"inf"),
-    *(b"1e400", b"-", b"+", b".", b"_", b"0x1", b"9" * 400, "\u0663".encode(), b"\xc2\x85"),
+    *(b"\x1c", b"\x1f", b"\x0b", b"1e400", b"-", b"+", b".", b"_", b"0x1"),
+    *(b"9" * 400, "\u0663".encode(), b"\xc2\x85"),
 ]
 
 

@@ -12,6 +12,7 @@ import gzip
 import math
 import os
 import re
+import string
 import warnings
 import zlib
 from array import array
@@ -595,7 +596,8 @@ def _fail_at_value(reader: _Reader, text: str) -> NoReturn:
 
 def _number(text: str) -> float:
     """A finite number, or NaN for a missing one."""
-    text = text.strip()
+    # The whitespace that float takes around ASCII digits; str.strip() has more (0x1c to 0x1f).
+    text = text.strip(string.whitespace)
     if text == "?":
         return math.nan
     if not text.isascii() or "_" in text:

@@ -44,12 +44,15 @@ MICFAST_INLINE VecD exp2_fraction(VecD f) {
   return fma(p, f, VecD::broadcast(1.));
 }
 
+// A register wrapper whose hardware has an exponential brings its own.
+#if !defined(MICFAST_HARDWARE_EXP2)
 template <class T>
 MICFAST_INLINE Vec<T> exp2(Vec<T> x) {
   x = clamp_exp2(x);
   const Vec<T> f = fraction(x);
   return scale_by_pow2(exp2_fraction(f), x - f);
 }
+#endif
 
 // sigmoid(a) for x = kSigmoidScale * a
 template <class T>

@@ -1,5 +1,12 @@
-// The kernels need gcc's vector types, builtins and attributes, which clang has too.
+// What the kernels need of a compiler: gcc's vector types, builtins and attributes, which clang has
+// too, or nvcc.
 #pragma once
 
+#if defined(__CUDACC__)
+#define MICFAST_INLINE __device__ __forceinline__
+#define MICFAST_DEVICE __device__
+#else
 #define MICFAST_INLINE inline __attribute__((always_inline))
+#define MICFAST_DEVICE
+#endif
 #define MICFAST_LAMBDA_INLINE __attribute__((always_inline))

@@ -17,14 +17,15 @@ template <int kLanes>
 struct PhiloxLanes {
   uint32_t key0[kLanes], key1[kLanes];
 
-  void set_seed(int lane, int64_t seed) {
+  MICFAST_DEVICE void set_seed(int lane, int64_t seed) {
     const uint64_t bits = static_cast<uint64_t>(seed);
     key0[lane] = static_cast<uint32_t>(bits);
     key1[lane] = static_cast<uint32_t>(bits >> 32);
   }
 
   // The four words of one counter value, for every lane.
-  void words(uint32_t block, Stream stream, uint64_t episode, uint32_t (&x)[4][kLanes]) const {
+  MICFAST_DEVICE void words(uint32_t block, Stream stream, uint64_t episode,
+                            uint32_t (&x)[4][kLanes]) const {
     for (int l = 0; l < kLanes; ++l) {
       uint32_t x0 = block, x1 = stream;
       uint32_t x2 = static_cast<uint32_t>(episode), x3 = static_cast<uint32_t>(episode >> 32);
@@ -85,8 +86,8 @@ MICFAST_INLINE void cos_sin_of_turn(uint32_t m, float& c, float& s) {
 // Standard normal numbers 4 block .. 4 block + 3 of a stream, by Box and Muller's method. float32
 // uses the polynomials above; float64, which only serves checks, the library's functions.
 template <int kLanes>
-inline void normals(const PhiloxLanes<kLanes>& philox, uint32_t block, Stream stream,
-                    uint64_t episode, float (&out)[4][kLanes]) {
+MICFAST_DEVICE inline void normals(const PhiloxLanes<kLanes>& philox, uint32_t block, Stream stream,
+                                   uint64_t episode, float (&out)[4][kLanes]) {
   uint32_t x[4][kLanes];
   philox.words(block, stream, episode, x);
   for (int pair = 0; pair < 4; pair += 2) {
@@ -101,8 +102,8 @@ inline void normals(const PhiloxLanes<kLanes>& philox, uint32_t block, Stream st
 }
 
 template <int kLanes>
-inline void normals(const PhiloxLanes<kLanes>& philox, uint32_t block, Stream stream,
-                    uint64_t episode, double (&out)[4][kLanes]) {
+MICFAST_DEVICE inline void normals(const PhiloxLanes<kLanes>& philox, uint32_t block, Stream stream,
+                                   uint64_t episode, double (&out)[4][kLanes]) {
   uint32_t x[4][kLanes];
   philox.words(block, stream, episode, x);
   for (int pair = 0; pair < 4; pair += 2) {

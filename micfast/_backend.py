@@ -1,8 +1,10 @@
-"""Loads the compiled extension once, and keeps the reason where it cannot be loaded."""
+"""Loads the compiled extensions once, and keeps the reason where one cannot be loaded."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Literal
 
@@ -19,15 +21,52 @@ Backend = Literal["auto", "cpu", "cuda", "torch"]
 BACKENDS = ("auto", "cpu", "cuda", "torch")
 
 
-def missing_backends() -> dict[str, str]:
-    """Why a backend cannot be used here, for those that cannot."""
-    missing = {"cuda": "this version of micfast has no CUDA kernels"}
-    if extension is None:
-        missing["cpu"] = (
+@lru_cache(maxsize=1)
+def _load_cuda() -> tuple[ModuleType | None, str | None]:
+    """The CUDA extension, or why there is none. Loaded at the first need only."""
+    if find_spec("micfast._cuda") is None:
+        return (
+            None,
+            "this installation was built without CUDA kernels (no nvcc, or MICFAST_CUDA=OFF)",
+        )
+    if not torch.cuda.is_available():
+        return None, "torch finds no CUDA device (torch.cuda.is_available() is False)"
+    try:
+        return import_module("micfast._cuda"), None
+    except ImportError as error:
+        return None, f"micfast._cuda cannot be loaded: {error}"
+
+
+def cuda_extension() -> ModuleType:
+    """The CUDA kernels.
+
+    Raises
+    ------
+    RuntimeError
+        Where there are none; the message says why.
+    """
+    loaded, reason = _load_cuda()
+    if loaded is None:
+        raise RuntimeError(f"backend 'cuda' is not available: {reason}")
+    return loaded
+
+
+def why_missing(backend: str) -> str | None:
+    """Why a backend cannot be used here; None for one that can."""
+    if backend == "cuda":
+        return _load_cuda()[1]
+    if backend == "cpu" and extension is None:
+        return (
             "the compiled extension is not there (built with MICFAST_BUILD_EXT=OFF, or the build "
             f"failed): {load_error}"
         )
-    return missing
+    return None
+
+
+def missing_backends() -> dict[str, str]:
+    """Why a backend cannot be used here, for those that cannot."""
+    reasons = {backend: why_missing(backend) for backend in BACKENDS}
+    return {backend: reason for backend, reason in reasons.items() if reason is not None}
 
 
 def resolve_backend(backend: str, device: torch.device | str = "cpu") -> str:
@@ -36,14 +75,14 @@ def resolve_backend(backend: str, device: torch.device | str = "cpu") -> str:
     Parameters
     ----------
     backend : {"auto", "cpu", "cuda", "torch"}
-        "cpu" is the compiled kernel, "torch" the PyTorch reference on the tensors' device; "auto"
-        takes the kernel where it exists for that device.
+        "cpu" and "cuda" are the compiled kernels, "torch" the PyTorch reference on the tensors'
+        device; "auto" takes the kernel where there is one for that device.
     device : torch.device or str
         Where the tensors lie.
 
     Returns
     -------
-    {"cpu", "torch"}
+    {"cpu", "cuda", "torch"}
 
     Raises
     ------
@@ -54,12 +93,13 @@ def resolve_backend(backend: str, device: torch.device | str = "cpu") -> str:
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
-    on_cpu = torch.device(device).type == "cpu"
-    missing = missing_backends()
+    kind = torch.device(device).type
     if backend == "auto":
-        return "cpu" if on_cpu and "cpu" not in missing else "torch"
-    if backend in missing:
-        raise RuntimeError(f"backend {backend!r} is not available: {missing[backend]}")
-    if backend == "cpu" and not on_cpu:
-        raise ValueError(f"backend 'cpu' needs tensors on the CPU, got device {device}")
+        return kind if kind in ("cpu", "cuda") and why_missing(kind) is None else "torch"
+    reason = why_missing(backend)
+    if reason is not None:
+        raise RuntimeError(f"backend {backend!r} is not available: {reason}")
+    if backend in ("cpu", "cuda") and kind != backend:
+        where = "on the CPU" if backend == "cpu" else "on a CUDA device"
+        raise ValueError(f"backend {backend!r} needs tensors {where}, got device {device}")
     return backend

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-from micfast import _backend, reference
+from micfast import _backend, _launch, reference
 from micfast._backend import resolve_backend
 from micfast.reference import InvertResult, TrainResult
 
@@ -219,9 +219,27 @@ def _check_train_values(
 # compiler, which takes a second or two.
 
 
-def _kernel(name: str, dtype: torch.dtype) -> Callable[..., None]:
+def _run(name: str, tensor: Tensor, *arguments: object) -> None:
+    """Run the kernel of that name on the tensor's device, for its dtype.
+
+    ``arguments`` are sizes and addresses, laid out as in ``csrc/bindings/arguments.h``.
+    """
+    run = _RUNNERS[tensor.device.type]
+    run(f"{name}_{_DTYPES[tensor.dtype]}", arguments, tensor.device, _threads(), _progress.get())
+
+
+def _run_cpu(
+    name: str, arguments: tuple, device: torch.device, n_threads: int, progress: Progress | None
+) -> None:
     resolve_backend("cpu")
-    return getattr(_backend.extension, f"{name}_{_DTYPES[dtype]}")
+    getattr(_backend.extension, name)(arguments, n_threads, progress)
+
+
+# By the type of the tensors' device.
+_RUNNERS: dict[str, Callable[[str, tuple, torch.device, int, Progress | None], None]] = {
+    "cpu": _run_cpu,
+    "cuda": _launch.run,
+}
 
 
 def _dense(*tensors: Tensor) -> list[Tensor]:
@@ -241,8 +259,8 @@ torch.library.define(
 )
 
 
-@torch.library.impl("micfast::generate", "cpu")
-def _generate_cpu(
+@torch.library.impl("micfast::generate", ["cpu", "cuda"])
+def _generate_kernel(
     W_ih: Tensor,
     W_hh: Tensor,
     b: Tensor,
@@ -255,9 +273,7 @@ def _generate_cpu(
     M, N, T, _, _, O = sizes
     *weights, latents = _dense(W_ih, W_hh, b, W_out, b_out, latents)
     outputs = latents.new_empty(M, N, T, O)
-    _kernel("generate", outputs.dtype)(
-        sizes, _addresses(weights), latents.data_ptr(), outputs.data_ptr(), _threads()
-    )
+    _run("generate", outputs, sizes, _addresses(weights), _addresses([latents, outputs]))
     return outputs
 
 
@@ -282,8 +298,8 @@ torch.library.define(
 )
 
 
-@torch.library.impl("micfast::generate_backward", "cpu")
-def _generate_backward_cpu(
+@torch.library.impl("micfast::generate_backward", ["cpu", "cuda"])
+def _generate_backward_kernel(
     W_ih: Tensor,
     W_hh: Tensor,
     b: Tensor,
@@ -300,14 +316,13 @@ def _generate_backward_cpu(
     *weights, latents, d_outputs = _dense(W_ih, W_hh, b, W_out, b_out, latents, d_outputs)
     d_weights = [torch.empty_like(w) for w in weights]
     d_latents = torch.empty_like(latents)
-    _kernel("generate_backward", latents.dtype)(
+    _run(
+        "generate_backward",
+        latents,
         sizes,
         _addresses(weights),
-        latents.data_ptr(),
-        d_outputs.data_ptr(),
-        d_latents.data_ptr(),
+        _addresses([latents, d_outputs, d_latents]),
         _addresses(d_weights),
-        _threads(),
     )
     d_W_ih, d_W_hh, d_b, d_W_out, d_b_out = d_weights
     return d_W_ih, d_W_hh, d_b, d_W_out, d_b_out, d_latents
@@ -379,20 +394,16 @@ def _run_search(
     if not return_history:
         addresses[-2:] = [0, 0]
     n_starts = init.shape[2]
-    _kernel(name, targets.dtype)(
-        (
-            (M, N * n_starts, T, H, K, O),
-            _addresses(weight_tensors),
-            _addresses([targets, init]),
-            [0 if init.shape[axis] == 1 else init.stride(axis) for axis in range(3)],
-            (n_starts, n_iter),
-            tol,
-            addresses,
-        ),
-        *settings,
-        _threads(),
-        _progress.get(),
+    search = (
+        (M, N * n_starts, T, H, K, O),
+        _addresses(weight_tensors),
+        _addresses([targets, init]),
+        [0 if init.shape[axis] == 1 else init.stride(axis) for axis in range(3)],
+        (n_starts, n_iter),
+        tol,
+        addresses,
     )
+    _run(name, targets, search, *settings)
     return outputs
 
 
@@ -406,8 +417,8 @@ torch.library.define(
 )
 
 
-@torch.library.impl("micfast::invert", "cpu")
-def _invert_cpu(
+@torch.library.impl("micfast::invert", ["cpu", "cuda"])
+def _invert_kernel(
     W_ih: Tensor,
     W_hh: Tensor,
     b: Tensor,
@@ -462,8 +473,8 @@ torch.library.define(
 )
 
 
-@torch.library.impl("micfast::invert_lm", "cpu")
-def _invert_lm_cpu(
+@torch.library.impl("micfast::invert_lm", ["cpu", "cuda"])
+def _invert_lm_kernel(
     W_ih: Tensor,
     W_hh: Tensor,
     b: Tensor,
@@ -512,8 +523,8 @@ torch.library.define(
 )
 
 
-@torch.library.impl("micfast::train", "cpu")
-def _train_cpu(
+@torch.library.impl("micfast::train", ["cpu", "cuda"])
+def _train_kernel(
     W_ih: Tensor,
     W_hh: Tensor,
     b: Tensor,
@@ -543,22 +554,15 @@ def _train_cpu(
     )
     trained = [torch.empty_like(w) for w in initial]
     loss_curve = type_sets.new_empty(sizes[0], n_curve)
-    _kernel("train", type_sets.dtype)(
+    _run(
+        "train",
+        type_sets,
         sizes,
         _addresses(initial),
-        type_sets.data_ptr(),
-        type_sets.shape[2],
-        set_index.data_ptr(),
-        noise_in.data_ptr(),
-        noise_out.data_ptr(),
-        seeds.data_ptr(),
-        n_episodes,
+        _addresses([type_sets, set_index, noise_in, noise_out, seeds, loss_curve]),
+        (type_sets.shape[2], n_episodes, n_curve),
         adam,
-        n_curve,
         _addresses(trained),
-        loss_curve.data_ptr(),
-        _threads(),
-        _progress.get(),
     )
     return trained[0], trained[1], trained[2], trained[3], trained[4], loss_curve
 

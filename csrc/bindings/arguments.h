@@ -1,0 +1,125 @@
+// What Python hands over, as tuples of numbers and addresses, made into the kernels' structs.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <tuple>
+
+#include "../problem.h"
+
+namespace micfast {
+
+template <class T>
+T* pointer(std::uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+using WeightAddresses = std::array<std::uintptr_t, 5>;
+using SizeArray = std::array<int64_t, 6>;
+using AdamArray = std::array<double, 4>;
+
+inline Sizes sizes_of(const SizeArray& s) { return {s[0], s[1], s[2], s[3], s[4], s[5]}; }
+inline AdamSettings adam_of(const AdamArray& a) { return {a[0], a[1], a[2], a[3]}; }
+
+template <class T>
+Weights<T> weights_of(const WeightAddresses& a) {
+  return {pointer<const T>(a[0]), pointer<const T>(a[1]), pointer<const T>(a[2]),
+          pointer<const T>(a[3]), pointer<const T>(a[4])};
+}
+template <class T>
+WeightOutputs<T> weight_outputs_of(const WeightAddresses& a) {
+  return {pointer<T>(a[0]), pointer<T>(a[1]), pointer<T>(a[2]), pointer<T>(a[3]), pointer<T>(a[4])};
+}
+
+// sizes; weights; latents, outputs
+using GenerateArguments = std::tuple<SizeArray, WeightAddresses, std::array<std::uintptr_t, 2>>;
+
+template <class T>
+GenerateProblem<T> generate_of(const GenerateArguments& a) {
+  const auto& [sizes, weights, tensors] = a;
+  return {sizes_of(sizes), weights_of<T>(weights), pointer<const T>(tensors[0]),
+          pointer<T>(tensors[1])};
+}
+
+// sizes; weights; latents, d_outputs, d_latents; d_weights
+using GenerateBackwardArguments =
+    std::tuple<SizeArray, WeightAddresses, std::array<std::uintptr_t, 3>, WeightAddresses>;
+
+template <class T>
+GenerateBackwardProblem<T> generate_backward_of(const GenerateBackwardArguments& a) {
+  const auto& [sizes, weights, tensors, d_weights] = a;
+  return {sizes_of(sizes),
+          weights_of<T>(weights),
+          pointer<const T>(tensors[0]),
+          pointer<const T>(tensors[1]),
+          pointer<T>(tensors[2]),
+          weight_outputs_of<T>(d_weights)};
+}
+
+// sizes; weights; targets, init; its strides; n_starts, n_iter; tol; errors, latents, n_iter_used,
+// converged, error_history, latent_history
+using SearchArguments =
+    std::tuple<SizeArray, WeightAddresses, std::array<std::uintptr_t, 2>, std::array<int64_t, 3>,
+               std::array<int64_t, 2>, double, std::array<std::uintptr_t, 6>>;
+
+template <class T>
+SearchProblem<T> search_of(const SearchArguments& a) {
+  const auto& [sizes, weights, in, strides, counts, tol, out] = a;
+  return {sizes_of(sizes),
+          weights_of<T>(weights),
+          pointer<const T>(in[0]),
+          pointer<const T>(in[1]),
+          {strides[0], strides[1], strides[2]},
+          counts[0],
+          counts[1],
+          tol,
+          pointer<T>(out[0]),
+          pointer<T>(out[1]),
+          pointer<int32_t>(out[2]),
+          pointer<bool>(out[3]),
+          pointer<T>(out[4]),
+          pointer<T>(out[5])};
+}
+
+// search; Adam's settings; unprojected_error
+using InvertArguments = std::tuple<SearchArguments, AdamArray, bool>;
+
+template <class T>
+InvertProblem<T> invert_of(const InvertArguments& a) {
+  const auto& [search, adam, unprojected_error] = a;
+  return {search_of<T>(search), adam_of(adam), unprojected_error};
+}
+
+// search; damping; simplex
+using InvertLMArguments = std::tuple<SearchArguments, double, bool>;
+
+template <class T>
+InvertLMProblem<T> invert_lm_of(const InvertLMArguments& a) {
+  const auto& [search, damping, simplex] = a;
+  return {search_of<T>(search), damping, simplex};
+}
+
+// sizes; initial weights; type_sets, set_index, noise_in, noise_out, seeds, loss_curve; n_variants,
+// n_episodes, n_curve; Adam's settings; trained weights
+using TrainArguments = std::tuple<SizeArray, WeightAddresses, std::array<std::uintptr_t, 6>,
+                                  std::array<int64_t, 3>, AdamArray, WeightAddresses>;
+
+template <class T>
+TrainProblem<T> train_of(const TrainArguments& a) {
+  const auto& [sizes, initial, tensors, counts, adam, trained] = a;
+  return {sizes_of(sizes),
+          weights_of<T>(initial),
+          pointer<const T>(tensors[0]),
+          counts[0],
+          pointer<const int64_t>(tensors[1]),
+          pointer<const double>(tensors[2]),
+          pointer<const double>(tensors[3]),
+          pointer<const int64_t>(tensors[4]),
+          counts[1],
+          adam_of(adam),
+          counts[2],
+          weight_outputs_of<T>(trained),
+          pointer<T>(tensors[5])};
+}
+
+}  // namespace micfast

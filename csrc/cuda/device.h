@@ -1,0 +1,103 @@
+// The little of CUDA that the kernels use, under plain names. Compiled without nvcc, the names come
+// from the header that MICFAST_EMULATED_DEVICE names: tests/cpp/emulated_device.h runs the same
+// sources on the CPU, thread by thread, so that their logic is tested where there is no GPU.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__CUDACC__)
+
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+
+#define MICFAST_KERNEL __global__
+#define MICFAST_BOTH __host__ __device__
+#define MICFAST_LAUNCH_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
+
+namespace micfast {
+namespace cuda {
+
+using LaunchStream = cudaStream_t;
+
+__device__ __forceinline__ int thread_index() { return static_cast<int>(threadIdx.x); }
+__device__ __forceinline__ int n_threads() { return static_cast<int>(blockDim.x); }
+__device__ __forceinline__ int64_t block_index() { return blockIdx.x; }
+__device__ __forceinline__ int64_t n_blocks() { return gridDim.x; }
+__device__ __forceinline__ void block_sync() { __syncthreads(); }
+// Whether the value holds in any thread of the block; a block_sync() too.
+__device__ __forceinline__ bool any_in_block(bool value) { return __syncthreads_or(value) != 0; }
+__device__ __forceinline__ char* shared_memory() {
+  extern __shared__ __align__(64) char memory[];
+  return memory;
+}
+__device__ __forceinline__ float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+__device__ __forceinline__ double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
+// Two units in the last place; 0 where b is beyond 2^126.
+__device__ __forceinline__ float quotient(float a, float b) { return __fdividef(a, b); }
+__device__ __forceinline__ double quotient(double a, double b) { return a / b; }
+
+inline void check(cudaError_t status, const char* what) {
+  if (status != cudaSuccess)
+    throw std::runtime_error(std::string("CUDA: ") + what + ": " + cudaGetErrorString(status));
+}
+
+// Makes a device current while it lives. This library's runtime is its own (linked statically), so
+// the device that torch chose has to be told.
+class DeviceGuard {
+  int before_ = 0;
+
+ public:
+  explicit DeviceGuard(int device) {
+    check(cudaGetDevice(&before_), "cudaGetDevice");
+    check(cudaSetDevice(device), "cudaSetDevice");
+  }
+  ~DeviceGuard() { cudaSetDevice(before_); }
+};
+
+inline int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
+  return value;
+}
+inline int64_t shared_memory_limit() {
+  return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+}
+inline int n_multiprocessors() { return device_attribute(cudaDevAttrMultiProcessorCount); }
+
+// Blocks that are at work at once on the whole device.
+template <class... Parameters>
+int64_t resident_blocks(void (*kernel)(Parameters...), int threads, int64_t shared_bytes) {
+  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(shared_bytes)),
+        "cudaFuncSetAttribute");
+  int per_multiprocessor = 0;
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, kernel, threads,
+                                                      static_cast<size_t>(shared_bytes)),
+        "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+  return static_cast<int64_t>(per_multiprocessor > 0 ? per_multiprocessor : 1) *
+         n_multiprocessors();
+}
+
+template <class... Parameters>
+void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, int64_t shared_bytes,
+            LaunchStream stream, Parameters... parameters) {
+  if (blocks == 0) return;
+  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(shared_bytes)),
+        "cudaFuncSetAttribute");
+  kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads),
+           static_cast<size_t>(shared_bytes), stream>>>(parameters...);
+  check(cudaGetLastError(), "kernel launch");
+}
+
+}  // namespace cuda
+}  // namespace micfast
+
+#else
+#include MICFAST_EMULATED_DEVICE
+#endif

@@ -1,0 +1,176 @@
+// Inversion: the whole loop of projected Adam steps on the inputs of a tile of pairs.
+#pragma once
+
+#include <cstdint>
+
+namespace micfast {
+namespace MICFAST_ISA {
+
+template <class T, int kHidden>
+struct Inverter {
+  // A pair has converged when its lowest error fell by less than tol in this many iterations.
+  static constexpr int64_t kPatience = 5;
+
+  // How far one pair has come; kept by its first thread.
+  struct Progress {
+    T lowest, lowest_before;
+    T poison;  // 0, or NaN for a target that is not finite: added to its errors and to no other's
+    int32_t n_iter_used;
+    bool moving;
+  };
+
+  const InvertProblem<T>& p;
+  const Sizes& s;
+  const int64_t K;
+  Place<kHidden> place;
+  Sequence<T, kHidden> sequence;
+  T *z, *moment1, *moment2, *gradient;  // [P, K]
+  T* scratch;                           // [P, G]
+  Progress* progress;                   // [P]
+  T* residual;                          // [T, P, O]
+
+  MICFAST_BOTH Inverter(const InvertProblem<T>& problem, const Plan& plan, int thread, Space& space)
+      : p(problem),
+        s(problem.search.sizes),
+        K(problem.search.sizes.input_size),
+        place(plan, problem.search.sizes, thread),
+        sequence(problem.search.sizes, place, plan, true, space) {
+    const int64_t n = plan.pairs * K;
+    using S = Sequence<T, kHidden>;
+    z = S::template take_hot<T>(space, n);
+    moment1 = S::template take_hot<T>(space, n);
+    moment2 = S::template take_hot<T>(space, n);
+    gradient = S::template take_hot<T>(space, n);
+    scratch = S::template take_hot<T>(space, plan.pairs * plan.threads_per_pair);
+    progress = S::template take_hot<Progress>(space, plan.pairs);
+    sequence.take_tape(space, false);
+    residual = space.take<T>(s.n_steps * plan.pairs * s.output_size);
+  }
+
+  MICFAST_INLINE int residual_at(int t, int o) const {
+    return (t * place.P + place.pair) * sequence.O + o;
+  }
+
+  // Mean squared error of the sequence drawn from z; keeps tape and residuals if asked.
+  template <Keep kKeep>
+  MICFAST_INLINE T measure(const T* z_pair, const T* target) {
+    T sum = 0;
+    sequence.template forward<kKeep>(z_pair, [&](int t, int o, T y) {
+      const T r = y - target[t * sequence.O + o];
+      sum = fused(r, r, sum);
+      if constexpr (kKeep == Keep::kTape) residual[residual_at(t, o)] = r;
+    });
+    const T scale = static_cast<T>(1. / static_cast<double>(s.n_steps * s.output_size));
+    return pair_sum(place, sum, scratch) * scale + progress[place.pair].poison;
+  }
+
+  MICFAST_INLINE void step(T* z_pair) {
+    const T scale = 2 * static_cast<T>(1. / static_cast<double>(s.n_steps * s.output_size));
+    const int64_t first = place.pair * K;
+    const bool moving = progress[place.pair].moving;
+    place.for_share(K, [&](int64_t k) {
+      const T g = gradient[first + k] * scale;
+      const T m = fused(static_cast<T>(p.adam.beta1), moment1[first + k],
+                        static_cast<T>(1. - p.adam.beta1) * g);
+      const T v = fused(static_cast<T>(p.adam.beta2), moment2[first + k],
+                        static_cast<T>(1. - p.adam.beta2) * (g * g));
+      moment1[first + k] = m;
+      moment2[first + k] = v;
+      if (moving)
+        z_pair[k] -= static_cast<T>(p.adam.lr) * m / (sqrt(v) + static_cast<T>(p.adam.eps));
+    });
+    block_sync();
+  }
+
+  // By the pair's first thread, after i iterations.
+  MICFAST_INLINE void watch_convergence(Progress& at, T loss, int64_t i) const {
+    if (i == 0) at.lowest = at.lowest_before = loss;
+    if (loss < at.lowest) at.lowest = loss;
+    if (i == 0 || i % kPatience != 0) return;
+    const T gain = at.lowest_before - at.lowest;
+    // Written so that NaN stops, too.
+    if (at.moving && !(gain > static_cast<T>(p.search.tol) * at.lowest_before)) {
+      at.moving = false;
+      at.n_iter_used = static_cast<int32_t>(i);
+    }
+    at.lowest_before = at.lowest;
+  }
+
+  MICFAST_INLINE void record(T* errors, T* latents, int64_t index, T error, const T* values) const {
+    if (place.lane == 0) errors[index] = error;
+    place.for_share(K, [&](int64_t k) { latents[index * K + k] = values[k]; });
+  }
+  MICFAST_INLINE void record_history(int64_t i, const SearchTile<T>& tile, T error,
+                                     const T* values) const {
+    if (!p.search.error_history || !tile.counts || !place.works) return;
+    const int64_t first = i * s.n_modules * s.n_targets;
+    record(p.search.error_history + first, p.search.latent_history + first * K, tile.index(), error,
+           values);
+  }
+
+  MICFAST_INLINE void run(const SearchTile<T>& tile, const PackedModules<T>& packed) {
+    const SearchProblem<T>& search = p.search;
+    const int64_t H = s.hidden_size, O = s.output_size, size = s.n_steps * O;
+    const T* target = tile.target_values();
+    const T* W_ih = search.weights.W_ih + tile.module * 4 * H * K;
+    sequence.set_weights(packed.of(tile.module), search.weights.W_out + tile.module * O * H,
+                         search.weights.b_out + tile.module * O);
+    T* z_pair = z + place.pair * K;
+    Progress& state = progress[place.pair];
+    place.for_share(K, [&](int64_t k) {
+      z_pair[k] = tile.start()[k];
+      moment1[place.pair * K + k] = moment2[place.pair * K + k] = 0;
+    });
+    T poison = 0;
+    place.for_share(size, [&](int64_t j) { poison += target[j] * 0; });
+    poison = pair_sum(place, poison, scratch);
+    if (place.works && place.lane == 0)
+      state = {0, 0, poison, static_cast<int32_t>(search.n_iter), true};
+    block_sync();
+
+    for (int64_t i = 0; i < search.n_iter; ++i) {
+      if (place.works && place.lane == 0) project(z_pair, K);
+      block_sync();
+      const T loss = measure<Keep::kTape>(z_pair, target);
+      record_history(i, tile, loss, z_pair);
+      if (search.tol > 0) {
+        if (place.works && place.lane == 0) watch_convergence(state, loss, i);
+        // A history wants every row, also where nothing moves.
+        if (!any_in_block(place.works && place.lane == 0 && state.moving) && !search.error_history)
+          break;
+      }
+      sequence.template backward<true, Keep::kTape>(
+          W_ih, [&](int t, int o) { return residual[residual_at(t, o)]; },
+          gradient + place.pair * K, NoStepHook{});
+      step(z_pair);
+    }
+    T error = 0;
+    if (p.unprojected_error) error = measure<Keep::kNothing>(z_pair, target);
+    block_sync();
+    if (place.works && place.lane == 0) project(z_pair, K);
+    block_sync();
+    if (!p.unprojected_error) error = measure<Keep::kNothing>(z_pair, target);
+    record_history(search.n_iter, tile, error, z_pair);
+    if (place.works && tile.counts) {
+      record(search.errors, search.latents, tile.index(), error, z_pair);
+      if (place.lane == 0) {
+        search.n_iter_used[tile.index()] = state.n_iter_used;
+        search.converged[tile.index()] = !state.moving && error == error;
+      }
+    }
+    block_sync();
+  }
+};
+
+template <class T, int kHidden>
+MICFAST_KERNEL void MICFAST_LAUNCH_BOUNDS(kHidden == 20 ? 160 : 128, kHidden == 10 ? 3 : 2)
+    invert_kernel(InvertProblem<T> p, Plan plan, char* packed_weights, char* workspace) {
+  Space space{shared_memory(), plan.shared_limit, workspace + block_index() * plan.global_bytes};
+  Inverter<T, kHidden> inverter(p, plan, thread_index(), space);
+  const PackedModules<T> packed(packed_weights, p.search.sizes);
+  for (int64_t item = block_index(); item < plan.n_items; item += n_blocks())
+    inverter.run(SearchTile<T>(p.search, plan, item, inverter.place.pair), packed);
+}
+
+}  // namespace MICFAST_ISA
+}  // namespace micfast

@@ -1,0 +1,77 @@
+// What both ways of inversion share: the pairs of a tile, where their numbers come from and where
+// they go.
+#pragma once
+
+#include <cstdint>
+
+namespace micfast {
+namespace MICFAST_ISA {
+
+// A tile: up to P targets of one module, all starts counted as targets of their own.
+template <class T>
+struct SearchTile {
+  const SearchProblem<T>& p;
+  int64_t module, target;  // of this thread's pair
+  bool counts;             // pairs past the last target repeat it and write nothing
+
+  MICFAST_INLINE SearchTile(const SearchProblem<T>& problem, const Plan& plan, int64_t item,
+                            int pair)
+      : p(problem) {
+    const int64_t N = p.sizes.n_targets, per_module = (N + plan.pairs - 1) / plan.pairs;
+    module = item / per_module;
+    target = item % per_module * plan.pairs + pair;
+    counts = target < N;
+    if (!counts) target = N - 1;
+  }
+  MICFAST_INLINE int64_t index() const { return module * p.sizes.n_targets + target; }
+  MICFAST_INLINE const T* target_values() const {
+    return p.targets + target / p.n_starts * (p.sizes.n_steps * p.sizes.output_size);
+  }
+  MICFAST_INLINE const T* start() const {
+    return p.init + module * p.init_strides[0] + target / p.n_starts * p.init_strides[1] +
+           target % p.n_starts * p.init_strides[2];
+  }
+};
+
+// z = clip(z, 0, 1) / sum, or 1/K where the sum is 0; NaN stays. By one thread.
+template <class T>
+MICFAST_INLINE void project(T* z, int64_t K) {
+  T sum = 0;
+#pragma unroll 1
+  for (int64_t k = 0; k < K; ++k) {
+    z[k] = z[k] < 0 ? T(0) : z[k] > 1 ? T(1) : z[k];
+    sum += z[k];
+  }
+#pragma unroll 1
+  for (int64_t k = 0; k < K; ++k) z[k] = sum == 0 ? T(1) / static_cast<T>(K) : quotient(z[k], sum);
+}
+
+// How the tiles of a search are cut. Few pairs to a block where there are few in all, so that the
+// whole device has work.
+template <int kHidden>
+inline Plan search_plan(const Sizes& s) {
+  Plan plan{};
+  const int H = static_cast<int>(s.hidden_size < 128 ? s.hidden_size : 128);
+  const int most_threads = kHidden == 20 ? 160 : 128;
+  plan.threads_per_pair = H;
+  const int64_t all = s.n_modules * s.n_targets;
+  const int64_t fair = (all + 2 * n_multiprocessors() - 1) / (2 * n_multiprocessors());
+  int64_t pairs = most_threads / H;
+  if (pairs > s.n_targets) pairs = s.n_targets;
+  if (pairs > fair) pairs = fair;
+  plan.pairs = static_cast<int>(pairs < 1 ? 1 : pairs);
+  plan.threads = (plan.pairs * H + 31) / 32 * 32;
+  // Steps whose outputs together give every thread of a pair the same number of them.
+  int64_t a = H, b = s.output_size;
+  while (b != 0) {
+    const int64_t rest = a % b;
+    a = b;
+    b = rest;
+  }
+  plan.segment = static_cast<int>(H / a < 8 ? H / a : 8);
+  plan.n_items = s.n_modules * ((s.n_targets + plan.pairs - 1) / plan.pairs);
+  return plan;
+}
+
+}  // namespace MICFAST_ISA
+}  // namespace micfast

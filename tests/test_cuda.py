@@ -1,0 +1,340 @@
+"""The CUDA kernels, held against the reference.
+
+Every test runs twice: on an emulated device, where the CPU plays the threads of the same sources
+(tests/cpp/emulated_device.h), and on a real one where there is one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import (
+    GRADIENT_TOLERANCE,
+    OUTPUT_TOLERANCE,
+    random_fleet,
+    random_weights,
+    relative_difference,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from micfast import _backend, _launch, ops, reference
+
+DTYPES = [torch.float32, torch.float64]
+SETTINGS = settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+ROOT = Path(__file__).parent.parent
+no_gpu = _backend.why_missing("cuda")
+needs_gpu = pytest.mark.skipif(no_gpu is not None, reason=f"no CUDA here: {no_gpu}")
+
+# Sizes of one, the two with registers of their own (H = 10 and 20), more units than threads, and
+# odd ones.
+sizes = st.tuples(
+    st.sampled_from([1, 2, 3]),  # M
+    st.sampled_from([0, 1, 2, 5, 13]),  # N
+    st.sampled_from([1, 2, 3, 7, 9]),  # T
+    st.sampled_from([1, 3, 10, 10, 20, 20, 33, 130]),  # H
+    st.sampled_from([1, 2, 4, 21]),  # K
+    st.sampled_from([1, 2, 5, 28]),  # O
+)
+
+
+@pytest.fixture(scope="session")
+def emulated_module(tmp_path_factory):
+    """The CUDA sources as a Python module for the CPU."""
+    compiler = shutil.which("g++")
+    sources = [ROOT / "csrc/cuda/kernels.cu", ROOT / "csrc/bindings/cuda_module.cpp"]
+    header = ROOT / "tests/cpp/emulated_device.h"
+    if compiler is None or not all(path.exists() for path in [*sources, header]):
+        pytest.skip("needs g++ and the sources in csrc")
+    pybind11 = pytest.importorskip("pybind11")
+    path = tmp_path_factory.mktemp("emulated") / "_cuda_emulated.so"
+    includes = subprocess.run(
+        [sys.executable, "-m", "pybind11", "--includes"], check=True, capture_output=True, text=True
+    )
+    assert pybind11.__version__
+    subprocess.run(
+        [
+            *(compiler, "-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC"),
+            *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-fvisibility=hidden"),
+            f'-DMICFAST_EMULATED_DEVICE="{header}"',
+            "-DMICFAST_CUDA_MODULE=_cuda_emulated",
+            '-DMICFAST_VERSION="emulated"',
+            '-DMICFAST_CUDA_COMPILER="emulated"',
+            *includes.stdout.split(),
+            *("-x", "c++", *map(str, sources), "-o", str(path)),
+        ],
+        check=True,
+    )
+    spec = importlib.util.spec_from_file_location("_cuda_emulated", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Device:
+    """Where the kernels run: ``call`` takes and gives tensors on the CPU."""
+
+    def __init__(self, kind):
+        self.kind = kind
+        self.backend = "cuda" if kind == "cuda" else "cpu"
+
+    def call(self, name, *arguments, **options):
+        move = [
+            a.to(self.kind) if self.kind == "cuda" and isinstance(a, torch.Tensor) else a
+            for a in arguments
+        ]
+        result = getattr(ops, name)(*move, backend=self.backend, **options)
+        if isinstance(result, torch.Tensor):
+            return result.cpu()
+        return type(result)(*(t.cpu() for t in result))
+
+
+@pytest.fixture(params=["emulated", pytest.param("cuda", marks=needs_gpu)])
+def device(request, monkeypatch):
+    if request.param == "emulated":
+        module = request.getfixturevalue("emulated_module")
+
+        def run(name, arguments, where, n_threads, progress):
+            _launch.launch(module, name, arguments, where, 0, progress)
+
+        monkeypatch.setitem(ops._RUNNERS, "cpu", run)
+        # Tensors stay on the CPU, whose own kernels may be missing in this installation.
+        monkeypatch.setattr(ops, "resolve_backend", lambda backend, device="cpu": backend)
+    return Device(request.param)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@SETTINGS
+@given(size=sizes)
+def test_generate_and_its_gradients(device, dtype, size):
+    M, N, T, H, K, O = size
+    weights = random_weights(M, H, K, O, dtype)
+    latents, cotangent = torch.rand(M, N, K, dtype=dtype), torch.randn(M, N, T, O, dtype=dtype)
+
+    def differentiate(generate):
+        inputs = [t.clone().requires_grad_(True) for t in (*weights, latents)]
+        drawn = generate(*inputs)
+        return drawn.detach(), torch.autograd.grad((drawn * cotangent).sum(), inputs)
+
+    kernel, kernel_gradients = differentiate(lambda *t: device.call("generate", *t, T))
+    expected, expected_gradients = differentiate(lambda *t: reference.generate(*t, T))
+    assert relative_difference(kernel, expected) < OUTPUT_TOLERANCE[dtype]
+    for got, want in zip(kernel_gradients, expected_gradients, strict=True):
+        assert relative_difference(got, want) < GRADIENT_TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@SETTINGS
+@given(size=sizes, n_iter=st.integers(0, 4), n_starts=st.integers(1, 3), data=st.data())
+def test_invert(device, dtype, size, n_iter, n_starts, data):
+    M, N, T, H, K, O = size
+    weights = random_weights(M, H, K, O, dtype)
+    targets = torch.randn(N, T, O, dtype=dtype)
+    per_module, per_target, unprojected = (data.draw(st.booleans()) for _ in range(3))
+    init = torch.rand(M if per_module else 1, N if per_target else 1, n_starts, K, dtype=dtype)
+    arguments = (*weights, targets, init, n_iter, 0.05, 0.9, 0.99, 1e-8, unprojected, True)
+    kernel, expected = device.call("invert", *arguments), reference.invert(*arguments)
+    # Adam's steps of components without a gradient magnify roundings: float32 for its errors only.
+    for name in kernel._fields if dtype == torch.float64 else ("errors", "n_iter_used"):
+        tolerance = 1e-7 if dtype == torch.float64 else 2e-3
+        assert relative_difference(getattr(kernel, name), getattr(expected, name)) < tolerance
+
+
+@pytest.mark.parametrize("H", [7, 10, 20])
+def test_invert_many_steps(device, H):
+    weights = random_weights(2, H, 4, 2, scale=1)
+    targets = reference.generate(*weights, torch.rand(2, 3, 4), 20)[0]
+    init = torch.full((1, 1, 4), 0.25)
+    kernel = device.call("invert", *weights, targets, init, 50)
+    expected = reference.invert(*(w.double() for w in weights), targets.double(), init.double(), 50)
+    torch.testing.assert_close(kernel.errors.double(), expected.errors, atol=1e-4, rtol=1e-2)
+    assert (kernel.errors[0] < 2e-2).all()  # the module that drew them finds them again
+    torch.testing.assert_close(kernel.latents.sum(-1), torch.ones(2, 3))
+
+
+def test_invert_stops_by_tol(device):
+    weights = random_weights(2, 10, 4, 2, torch.float64)
+    targets = reference.generate(*weights, torch.rand(2, 5, 4, dtype=torch.float64), 8)[0]
+    targets[3:] = torch.randn(2, 8, 2)
+    init = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64).expand(1, 1, 2, 4)
+    for history in (False, True):
+        arguments = (*weights, targets, init, 40, 0.05, 0.9, 0.99, 1e-8, False, history, 0.2)
+        kernel, expected = device.call("invert", *arguments), reference.invert(*arguments)
+        torch.testing.assert_close(kernel.errors, expected.errors)
+        assert torch.equal(kernel.n_iter_used, expected.n_iter_used)
+        assert torch.equal(kernel.converged, expected.converged)
+        assert kernel.converged.any()
+        assert len(set(kernel.n_iter_used.flatten().tolist())) > 1
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_target_that_is_not_finite_has_error_nan_alone(device, value):
+    weights = random_weights(2, 10, 4, 2)
+    targets, init = torch.randn(14, 6, 2), torch.full((1, 1, 4), 0.25)
+    clean = device.call("invert", *weights, targets, init, 5)
+    targets[3, 2, 1] = value
+    spoilt = device.call("invert", *weights, targets, init, 5)
+    assert spoilt.errors[:, 3].isnan().all()
+    others = [n for n in range(14) if n != 3]
+    assert torch.equal(spoilt.errors[:, others], clean.errors[:, others])
+    assert torch.equal(spoilt.latents[:, others], clean.latents[:, others])
+
+
+@pytest.mark.parametrize("H", [7, 10, 20])
+def test_a_result_does_not_depend_on_the_targets_around_it(device, H):
+    weights = random_weights(3, H, 4, 3)
+    targets, init = torch.randn(40, 6, 3), torch.full((1, 1, 4), 0.25)
+    together = device.call("invert", *weights, targets, init, 6)
+    for module, n in ((0, 0), (1, 17), (2, 39)):
+        one = tuple(w[module : module + 1] for w in weights)
+        alone = device.call("invert", *one, targets[n : n + 1], init, 6)
+        assert torch.equal(alone.errors[0, 0], together.errors[module, n])
+        assert torch.equal(alone.latents[0, 0], together.latents[module, n])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("H", "n_variants", "n_episodes"), [(5, 1, 12), (10, 2, 12), (20, 1, 70)])
+def test_train(device, dtype, H, n_variants, n_episodes):
+    M, K, T, O = 4, 3, 6, 5
+    weights = random_weights(M, H, K, O, dtype)
+    types, *fleet = random_fleet(M, K, T, O, dtype)
+    variants = torch.stack([types + 0.1 * v for v in range(n_variants)], dim=2)
+    arguments = (*weights, variants, *fleet, n_episodes, 0.01, 0.9, 0.999, 1e-8, 5)
+    kernel, expected = device.call("train", *arguments), reference.train(*arguments)
+    for got, want in zip(kernel, expected, strict=True):
+        tolerance = 1e-7 if dtype == torch.float64 else 2e-3
+        assert relative_difference(got, want) < tolerance
+
+
+def test_train_without_episodes_gives_the_weights_back(device):
+    weights = random_weights(2, 10, 3, 2)
+    types, *fleet = random_fleet(2, 3, 4, 2, torch.float32)
+    result = device.call("train", *weights, types, *fleet, 0)
+    for got, want in zip(result, weights, strict=False):
+        assert torch.equal(got, want)
+
+
+def test_training_noise_is_that_of_the_cpu(device):
+    """With one episode, the loss shows noise in input and target to the last bits."""
+    weights = random_weights(3, 10, 4, 2, torch.float32)
+    types, sets, *_ = random_fleet(3, 4, 30, 2, torch.float32)
+    noise = torch.full((3,), 0.3, dtype=torch.float64)
+    seeds = torch.tensor([0, 7, -(2**62)])
+    arguments = (*weights, types.unsqueeze(2), sets, noise, noise, seeds, 1)
+    kernel, expected = device.call("train", *arguments), reference.train(*arguments)
+    torch.testing.assert_close(kernel.loss_curve, expected.loss_curve, rtol=2e-6, atol=0)
+
+
+def test_train_reports_progress(device):
+    weights = random_weights(1, 3, 3, 2)
+    types, *fleet = random_fleet(1, 3, 4, 2, torch.float32)
+    seen = []
+    device.call("train", *weights, types, *fleet, 100, progress=seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+    assert len(seen) > 10
+
+
+def everything(device):
+    """Some result of every kernel, through each of its paths."""
+    results = []
+    for H, dtype in ((10, torch.float32), (20, torch.float32), (6, torch.float64)):
+        weights = random_weights(2, H, 4, 3, dtype)
+        init = torch.full((1, 1, 4), 0.25, dtype=dtype)
+        targets = torch.randn(17, 7, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
+        results += device.call(
+            "invert", *weights, targets, init, 6, 0.05, 0.9, 0.99, 1e-8, False, True, 0.01
+        )
+        types, *fleet = random_fleet(2, 4, 6, 3, dtype)
+        results += device.call("train", *weights, types, *fleet, 9)
+        inputs = [w.clone().requires_grad_(True) for w in weights]
+        latents = torch.linspace(0, 1, 2 * 70 * 4, dtype=dtype).reshape(2, 70, 4)
+        drawn = device.call("generate", *inputs, latents, 6)
+        results += [drawn.detach(), *torch.autograd.grad(drawn.square().sum(), inputs)]
+    return results
+
+
+def test_results_do_not_depend_on_the_device_size_or_the_order_of_threads(
+    emulated_module, monkeypatch
+):
+    def run(name, arguments, where, n_threads, progress):
+        _launch.launch(emulated_module, name, arguments, where, 0, progress)
+
+    monkeypatch.setitem(ops._RUNNERS, "cpu", run)
+    monkeypatch.setattr(ops, "resolve_backend", lambda backend, device="cpu": backend)
+    device = Device("emulated")
+    first = everything(device)
+    for name, value in (
+        ("MICFAST_EMULATED_ORDER", "backward"),
+        ("MICFAST_EMULATED_BLOCKS", "1"),
+        ("MICFAST_EMULATED_BLOCKS", "100"),
+        ("MICFAST_EMULATED_SHARED", "0"),
+        ("MICFAST_EMULATED_SHARED", "20000"),
+    ):
+        with monkeypatch.context() as change:
+            change.setenv(name, value)
+            again = everything(device)
+        for got, want in zip(again, first, strict=True):
+            assert torch.equal(got, want), (name, value)
+
+
+@needs_gpu
+def test_opcheck_on_the_gpu():
+    weights = [w.cuda() for w in random_weights(2, 10, 4, 2)]
+    latents = torch.rand(2, 5, 4, device="cuda", requires_grad=True)
+    trainable = [w.clone().requires_grad_(True) for w in weights]
+    torch.library.opcheck(torch.ops.micfast.generate.default, (*trainable, latents, 6))
+    starts = torch.full((1, 1, 2, 4), 0.25, device="cuda")
+    targets = torch.randn(5, 6, 2, device="cuda")
+    torch.library.opcheck(
+        torch.ops.micfast.invert.default,
+        (*weights, targets, starts, 3, 0.05, 0.9, 0.99, 1e-8, False, True, 0.0),
+    )
+
+
+@needs_gpu
+def test_a_launch_can_be_captured_in_a_graph():
+    weights = [w.cuda() for w in random_weights(2, 10, 4, 2)]
+    targets, init = torch.randn(5, 6, 2, device="cuda"), torch.full((1, 1, 4), 0.25, device="cuda")
+    expected = ops.invert(*weights, targets, init, 5, backend="cuda")  # loads the kernels, too
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = ops.invert(*weights, targets, init, 5, backend="cuda")
+    graph.replay()
+    assert torch.equal(captured.errors, expected.errors)
+    targets.copy_(torch.randn_like(targets))
+    graph.replay()
+    assert torch.equal(captured.errors, ops.invert(*weights, targets, init, 5).errors)
+
+
+@needs_gpu
+def test_a_launch_goes_to_the_current_stream():
+    weights = [w.cuda() for w in random_weights(2, 10, 4, 2)]
+    targets, init = torch.randn(5, 6, 2, device="cuda"), torch.full((1, 1, 4), 0.25, device="cuda")
+    expected = ops.invert(*weights, targets, init, 5)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)
+        late = targets * 1  # ready only after the sleep
+        result = ops.invert(*weights, late, init, 5)
+    stream.synchronize()
+    assert torch.equal(result.errors, expected.errors)
+
+
+def test_backend_cuda_says_why_it_is_missing_or_what_it_needs():
+    weights = random_weights(1, 10, 4, 2)
+    if no_gpu is not None:
+        with pytest.raises(RuntimeError, match="backend 'cuda' is not available: ") as error:
+            ops.generate(*weights, torch.rand(1, 2, 4), 3, backend="cuda")
+        assert no_gpu in str(error.value)
+    else:
+        with pytest.raises(ValueError, match="backend 'cuda' needs tensors on a CUDA device"):
+            ops.generate(*weights, torch.rand(1, 2, 4), 3, backend="cuda")

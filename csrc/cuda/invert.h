@@ -21,7 +21,7 @@ struct Inverter {
 
   const InvertProblem<T>& p;
   const Sizes& s;
-  const int64_t K;
+  const int K;
   Place<kHidden> place;
   Sequence<T, kHidden> sequence;
   T *z, *moment1, *moment2, *gradient;  // [P, K]
@@ -32,10 +32,10 @@ struct Inverter {
   MICFAST_BOTH Inverter(const InvertProblem<T>& problem, const Plan& plan, int thread, Space& space)
       : p(problem),
         s(problem.search.sizes),
-        K(problem.search.sizes.input_size),
+        K(static_cast<int>(problem.search.sizes.input_size)),
         place(plan, problem.search.sizes, thread),
         sequence(problem.search.sizes, place, plan, true, space) {
-    const int64_t n = plan.pairs * K;
+    const int64_t n = static_cast<int64_t>(plan.pairs) * K;
     using S = Sequence<T, kHidden>;
     z = S::template take_hot<T>(space, n);
     moment1 = S::template take_hot<T>(space, n);
@@ -66,9 +66,9 @@ struct Inverter {
 
   MICFAST_INLINE void step(T* z_pair) {
     const T scale = 2 * static_cast<T>(1. / static_cast<double>(s.n_steps * s.output_size));
-    const int64_t first = place.pair * K;
+    const int first = place.pair * K;
     const bool moving = progress[place.pair].moving;
-    place.for_share(K, [&](int64_t k) {
+    place.for_share(K, [&](int k) {
       const T g = gradient[first + k] * scale;
       const T m = fused(static_cast<T>(p.adam.beta1), moment1[first + k],
                         static_cast<T>(1. - p.adam.beta1) * g);
@@ -98,7 +98,7 @@ struct Inverter {
 
   MICFAST_INLINE void record(T* errors, T* latents, int64_t index, T error, const T* values) const {
     if (place.lane == 0) errors[index] = error;
-    place.for_share(K, [&](int64_t k) { latents[index * K + k] = values[k]; });
+    place.for_share(K, [&](int k) { latents[index * K + k] = values[k]; });
   }
   MICFAST_INLINE void record_history(int64_t i, const SearchTile<T>& tile, T error,
                                      const T* values) const {
@@ -117,7 +117,7 @@ struct Inverter {
                          search.weights.b_out + tile.module * O);
     T* z_pair = z + place.pair * K;
     Progress& state = progress[place.pair];
-    place.for_share(K, [&](int64_t k) {
+    place.for_share(K, [&](int k) {
       z_pair[k] = tile.start()[k];
       moment1[place.pair * K + k] = moment2[place.pair * K + k] = 0;
     });
@@ -163,7 +163,7 @@ struct Inverter {
 };
 
 template <class T, int kHidden>
-MICFAST_KERNEL void MICFAST_LAUNCH_BOUNDS(kHidden == 20 ? 160 : 128, kHidden == 10 ? 3 : 2)
+MICFAST_KERNEL void MICFAST_LAUNCH_BOUNDS(128, kHidden > 0 ? 3 : 2)
     invert_kernel(InvertProblem<T> p, Plan plan, char* packed_weights, char* workspace) {
   Space space{shared_memory(), plan.shared_limit, workspace + block_index() * plan.global_bytes};
   Inverter<T, kHidden> inverter(p, plan, thread_index(), space);

@@ -69,7 +69,7 @@ inline Plan single_plan(const Sizes& s, int64_t n_items) {
 template <class T, int kHidden>
 int64_t run_invert(const InvertProblem<T>& p, const Launch& at) {
   const Sizes& s = p.search.sizes;
-  Plan plan = search_plan<kHidden>(s);
+  Plan plan = search_plan(s);
   measure<Inverter<T, kHidden>>(p, plan);
   set_blocks(invert_kernel<T, kHidden>, plan);
   const int64_t packed = packed_bytes<T>(s);
@@ -106,7 +106,7 @@ int64_t run_train(const TrainProblem<T>& p, int64_t begin, int64_t end, const La
 template <class T>
 int64_t run(const GenerateProblem<T>& p, const Launch& at) {
   const DeviceGuard guard(at.device);
-  Plan plan = search_plan<0>(p.sizes);
+  Plan plan = search_plan(p.sizes);
   const int64_t limit = shared_memory_limit();
   plan.shared_limit = limit < kSharedBytes ? limit : kSharedBytes;
   Space space{nullptr, plan.shared_limit, nullptr};

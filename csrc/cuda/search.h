@@ -48,15 +48,13 @@ MICFAST_INLINE void project(T* z, int64_t K) {
 
 // How the tiles of a search are cut. Few pairs to a block where there are few in all, so that the
 // whole device has work.
-template <int kHidden>
 inline Plan search_plan(const Sizes& s) {
   Plan plan{};
   const int H = static_cast<int>(s.hidden_size < 128 ? s.hidden_size : 128);
-  const int most_threads = kHidden == 20 ? 160 : 128;
   plan.threads_per_pair = H;
   const int64_t all = s.n_modules * s.n_targets;
   const int64_t fair = (all + 2 * n_multiprocessors() - 1) / (2 * n_multiprocessors());
-  int64_t pairs = most_threads / H;
+  int64_t pairs = 128 / H;
   if (pairs > s.n_targets) pairs = s.n_targets;
   if (pairs > fair) pairs = fair;
   plan.pairs = static_cast<int>(pairs < 1 ? 1 : pairs);

@@ -82,6 +82,11 @@ struct SearchProblem {
   bool* converged;          // out [M, N * S], stopped by tol
   T* error_history;         // out [I + 1, M, N * S], or null
   T* latent_history;        // out [I + 1, M, N * S, K], or null
+  // All null; or NaN in targets is a missing value, and an error is the mean over the others.
+  const int64_t* lengths = nullptr;  // in [N], steps up to each target's last value
+  const int64_t* counts = nullptr;   // in [N], values of each target that are not NaN
+  const int64_t* order = nullptr;    // in [N], a permutation: those side by side share a block,
+                                     // which runs as far as the longest
 };
 
 // By projected Adam.
@@ -115,6 +120,10 @@ struct TrainProblem {
   int64_t n_curve;           // points of the loss curve, at most E
   WeightOutputs<T> trained;  // out
   T* loss_curve;             // out [M, n_curve]
+  // As in SearchProblem, of the types.
+  const int64_t* lengths = nullptr;  // in [S, K, V], or null
+  const int64_t* counts = nullptr;   // in [S, K, V], or null
+  const int64_t* order = nullptr;    // in [M], or null
 };
 
 // How a running job is watched and stopped. `units` counts finished iterations or episodes of a

@@ -17,7 +17,7 @@ from micfast import _backend, _launch, reference
 from micfast._backend import resolve_backend
 from micfast.reference import InvertResult, TrainResult
 
-__all__ = ["generate", "invert", "invert_lm", "resolve_backend", "train"]
+__all__ = ["extents", "generate", "invert", "invert_lm", "resolve_backend", "train"]
 
 Progress = Callable[[float], object]
 Weights = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -203,9 +203,15 @@ def _check_train(
 
 
 def _check_train_values(
-    type_sets: Tensor, set_index: Tensor, noise_in: Tensor, noise_out: Tensor
+    type_sets: Tensor,
+    set_index: Tensor,
+    noise_in: Tensor,
+    noise_out: Tensor,
+    omit_nan: bool,
 ) -> None:
     """The checks that read the tensors, which a fake tensor cannot do."""
+    if omit_nan and bool(type_sets.isnan().flatten(-2).all(dim=-1).any()):
+        raise ValueError("train: every type in type_sets must hold a value that is not NaN")
     n_sets = type_sets.shape[0]
     if bool(((set_index < 0) | (set_index >= n_sets)).any()):
         raise ValueError(f"train: set_index must be in [0, {n_sets}), got {set_index.tolist()}")
@@ -356,7 +362,26 @@ def _generate_vjp(ctx: torch.autograd.function.FunctionCtx, d_outputs: Tensor) -
 torch.library.register_autograd("micfast::generate", _generate_vjp, setup_context=_generate_setup)
 
 
+def _some_missing(counts: Tensor, all_values: int) -> bool:
+    """Whether the kernel has to look for missing values.
+
+    On a GPU it always does: the answer is not worth waiting for the device.
+    """
+    return counts.is_cuda or not bool((counts == all_values).all())
+
+
 SearchTensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def extents(sequences: Tensor) -> tuple[Tensor, Tensor]:
+    """Of sequences (..., T, O): steps up to the last value that is not NaN, and number of values.
+
+    Both int64 of shape (...).
+    """
+    known = ~sequences.isnan()
+    steps = torch.arange(1, sequences.shape[-2] + 1, dtype=torch.int32, device=known.device)
+    lengths = (known.any(dim=-1) * steps).amax(dim=-1).long()
+    return lengths, known.sum(dim=(-2, -1))
 
 
 def _search_outputs(
@@ -383,6 +408,7 @@ def _run_search(
     n_iter: int,
     return_history: bool,
     tol: float,
+    omit_nan: bool,
     *settings: object,
 ) -> SearchTensors:
     """Check and run the kernel of that name; ``settings`` are its own arguments."""
@@ -394,6 +420,13 @@ def _run_search(
     if not return_history:
         addresses[-2:] = [0, 0]
     n_starts = init.shape[2]
+    found: list[Tensor] = []
+    if omit_nan:
+        lengths, counts = extents(targets)
+        # Targets of like length share a block, and the longest go first, so that the threads end
+        # together.
+        if _some_missing(counts, T * O):
+            found = [lengths, counts, lengths.argsort(descending=True, stable=True)]
     search = (
         (M, N * n_starts, T, H, K, O),
         _addresses(weight_tensors),
@@ -402,6 +435,7 @@ def _run_search(
         (n_starts, n_iter),
         tol,
         addresses,
+        _addresses(found) or [0, 0, 0],
     )
     _run(name, targets, search, *settings)
     return outputs
@@ -411,7 +445,7 @@ torch.library.define(
     "micfast::invert",
     "(Tensor W_ih, Tensor W_hh, Tensor b, Tensor W_out, Tensor b_out, "
     "Tensor targets, Tensor init, SymInt n_iter, float lr, float beta1, float beta2, float eps, "
-    "bool unprojected_error, bool return_history, float tol) "
+    "bool unprojected_error, bool return_history, float tol, bool omit_nan=False) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     tags=torch.Tag.pt2_compliant_tag,
 )
@@ -434,12 +468,22 @@ def _invert_kernel(
     unprojected_error: bool,
     return_history: bool,
     tol: float,
+    omit_nan: bool = False,
 ) -> SearchTensors:
     adam = (lr, beta1, beta2, eps)
     _check_adam("invert", *adam)
     weights = (W_ih, W_hh, b, W_out, b_out)
     return _run_search(
-        "invert", weights, targets, init, n_iter, return_history, tol, adam, unprojected_error
+        "invert",
+        weights,
+        targets,
+        init,
+        n_iter,
+        return_history,
+        tol,
+        omit_nan,
+        adam,
+        unprojected_error,
     )
 
 
@@ -460,6 +504,7 @@ def _(
     unprojected_error: bool,
     return_history: bool,
     tol: float,
+    omit_nan: bool = False,
 ) -> SearchTensors:
     return _search_outputs(W_ih, targets, init, n_iter, return_history)
 
@@ -468,7 +513,8 @@ torch.library.define(
     "micfast::invert_lm",
     "(Tensor W_ih, Tensor W_hh, Tensor b, Tensor W_out, Tensor b_out, "
     "Tensor targets, Tensor init, SymInt n_iter, float damping, bool simplex, "
-    "bool return_history, float tol) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "bool return_history, float tol, bool omit_nan=False) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     tags=torch.Tag.pt2_compliant_tag,
 )
 
@@ -487,11 +533,12 @@ def _invert_lm_kernel(
     simplex: bool,
     return_history: bool,
     tol: float,
+    omit_nan: bool = False,
 ) -> SearchTensors:
     _check_damping(damping)
     weights = (W_ih, W_hh, b, W_out, b_out)
     return _run_search(
-        "invert_lm", weights, targets, init, n_iter, return_history, tol, damping, simplex
+        "invert_lm", weights, targets, init, n_iter, return_history, tol, omit_nan, damping, simplex
     )
 
 
@@ -509,6 +556,7 @@ def _(
     simplex: bool,
     return_history: bool,
     tol: float,
+    omit_nan: bool = False,
 ) -> SearchTensors:
     return _search_outputs(W_ih, targets, init, n_iter, return_history)
 
@@ -517,7 +565,8 @@ torch.library.define(
     "micfast::train",
     "(Tensor W_ih, Tensor W_hh, Tensor b, Tensor W_out, Tensor b_out, "
     "Tensor type_sets, Tensor set_index, Tensor noise_in, Tensor noise_out, Tensor seeds, "
-    "SymInt n_episodes, float lr, float beta1, float beta2, float eps, SymInt n_curve) "
+    "SymInt n_episodes, float lr, float beta1, float beta2, float eps, SymInt n_curve, "
+    "bool omit_nan=False) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     tags=torch.Tag.pt2_compliant_tag,
 )
@@ -541,19 +590,26 @@ def _train_kernel(
     beta2: float,
     eps: float,
     n_curve: int,
+    omit_nan: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     weights: Weights = (W_ih, W_hh, b, W_out, b_out)
     adam = (lr, beta1, beta2, eps)
     sizes = _check_train(
         weights, type_sets, set_index, noise_in, noise_out, seeds, n_episodes, adam, n_curve
     )
-    _check_train_values(type_sets, set_index, noise_in, noise_out)
+    _check_train_values(type_sets, set_index, noise_in, noise_out, omit_nan)
     n_curve = min(n_curve, n_episodes)
     *initial, type_sets, set_index, noise_in, noise_out, seeds = _dense(
         *weights, type_sets, set_index, noise_in, noise_out, seeds
     )
     trained = [torch.empty_like(w) for w in initial]
     loss_curve = type_sets.new_empty(sizes[0], n_curve)
+    found: list[Tensor] = []
+    if omit_nan:
+        lengths, counts = extents(type_sets)
+        if _some_missing(counts, type_sets.shape[3] * type_sets.shape[4]):
+            of_module = lengths.sum(dim=(1, 2))[set_index]
+            found = [lengths, counts, of_module.argsort(descending=True, stable=True)]
     _run(
         "train",
         type_sets,
@@ -563,6 +619,7 @@ def _train_kernel(
         (type_sets.shape[2], n_episodes, n_curve),
         adam,
         _addresses(trained),
+        _addresses(found) or [0, 0, 0],
     )
     return trained[0], trained[1], trained[2], trained[3], trained[4], loss_curve
 
@@ -585,6 +642,7 @@ def _(
     beta2: float,
     eps: float,
     n_curve: int,
+    omit_nan: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     w = [t.new_empty(t.shape) for t in (W_ih, W_hh, b, W_out, b_out)]
     return w[0], w[1], w[2], w[3], w[4], W_ih.new_empty(W_ih.shape[0], min(n_curve, n_episodes))
@@ -648,6 +706,7 @@ def invert(
     unprojected_error: bool = False,
     return_history: bool = False,
     tol: float = 0.0,
+    omit_nan: bool = False,
     *,
     backend: str = "auto",
     n_threads: int | None = None,
@@ -677,7 +736,7 @@ def invert(
     adam = (lr, beta1, beta2, eps)
     _check_adam("invert", *adam)
     weights = (W_ih, W_hh, b, W_out, b_out)
-    settings = (n_iter, *adam, unprojected_error, return_history, tol)
+    settings = (n_iter, *adam, unprojected_error, return_history, tol, omit_nan)
     return _search(
         "invert", weights, targets, init, settings, n_iter, tol, backend, n_threads, progress
     )
@@ -696,6 +755,7 @@ def invert_lm(
     simplex: bool = True,
     return_history: bool = False,
     tol: float = 0.0,
+    omit_nan: bool = False,
     *,
     backend: str = "auto",
     n_threads: int | None = None,
@@ -714,7 +774,7 @@ def invert_lm(
     """
     _check_damping(damping)
     weights = (W_ih, W_hh, b, W_out, b_out)
-    settings = (n_iter, damping, simplex, return_history, tol)
+    settings = (n_iter, damping, simplex, return_history, tol, omit_nan)
     return _search(
         "invert_lm", weights, targets, init, settings, n_iter, tol, backend, n_threads, progress
     )
@@ -764,6 +824,7 @@ def train(
     eps: float = 1e-8,
     n_curve: int = 100,
     *,
+    omit_nan: bool = False,
     backend: str = "auto",
     n_threads: int | None = None,
     progress: Progress | None = None,
@@ -798,12 +859,13 @@ def train(
     fleet = (type_sets, set_index, noise_in, noise_out, seeds)
     if resolve_backend(backend, W_ih.device) == "torch":
         _check_train(weights, *fleet, n_episodes, adam, n_curve)
-        _check_train_values(type_sets, set_index, noise_in, noise_out)
+        _check_train_values(type_sets, set_index, noise_in, noise_out, omit_nan)
 
         def report(n_done: int) -> None:
             if progress is not None:
                 progress(n_done / n_episodes)
 
-        return reference.train(*weights, *fleet, n_episodes, *adam, n_curve, report)
+        return reference.train(*weights, *fleet, n_episodes, *adam, n_curve, report, omit_nan)
     with _running(n_threads, progress):
-        return TrainResult(*torch.ops.micfast.train(*weights, *fleet, n_episodes, *adam, n_curve))
+        settings = (n_episodes, *adam, n_curve, omit_nan)
+        return TrainResult(*torch.ops.micfast.train(*weights, *fleet, *settings))

@@ -22,6 +22,7 @@ __all__ = [
     "generate_with_derivatives",
     "invert",
     "invert_lm",
+    "mean_squared_error",
     "philox_4x32",
     "philox_normal",
     "project",
@@ -142,6 +143,37 @@ def generate_with_derivatives(
     return torch.stack(outputs, dim=2), torch.stack(derivatives, dim=3).movedim(0, -1)
 
 
+def mean_squared_error(outputs: Tensor, targets: Tensor, omit_nan: bool = False) -> Tensor:
+    """Mean over T and O of the squared difference.
+
+    Parameters
+    ----------
+    outputs, targets : Tensor of shape (..., T, O)
+    omit_nan : bool
+        Take NaN in ``targets`` for missing values: the mean is that over the others.
+
+    Returns
+    -------
+    Tensor of shape (...)
+        NaN for a target that holds infinity, or NaN (with ``omit_nan``: nothing but NaN).
+        Differentiable in ``outputs``.
+    """
+    if not omit_nan:
+        invalid = ~torch.isfinite(targets).all(dim=-1).all(dim=-1)
+        return (outputs - targets).square().mean(dim=(-2, -1)).masked_fill(invalid, torch.nan)
+    missing = _missing_values(targets)
+    # Not 0 * difference: its gradient would be NaN.
+    difference = torch.where(missing, 0, outputs - torch.where(missing, 0, targets))
+    mse = difference.square().sum(dim=(-2, -1)) / (~missing).sum(dim=(-2, -1))
+    return mse.masked_fill(targets.isinf().any(dim=-1).any(dim=-1), torch.nan)
+
+
+def _missing_values(targets: Tensor) -> Tensor:
+    """Where values are missing (..., T, O). What holds nothing but NaN stays it, and spoils all."""
+    missing = targets.isnan()
+    return missing & ~missing.flatten(-2).all(dim=-1)[..., None, None]
+
+
 def project(latents: Tensor) -> Tensor:
     """Clip to [0, 1] and normalise to sum 1 over the last axis; 1/K where the sum is zero."""
     clipped = latents.clamp(0, 1)
@@ -166,6 +198,7 @@ def invert(
     unprojected_error: bool = False,
     return_history: bool = False,
     tol: float = 0.0,
+    omit_nan: bool = False,
 ) -> InvertResult:
     """Find, for every module and target, the input vector that draws the target best.
 
@@ -193,19 +226,20 @@ def invert(
     tol : float
         Where positive, a latent is left as it is once five iterations have lowered its lowest
         error by no more than this part of it.
+    omit_nan : bool
+        Take NaN in ``targets`` for missing values: errors are means over the others, NaN for a
+        target that holds nothing else. A shorter target is one that ends in NaN.
 
     Returns
     -------
     InvertResult
-        ``errors`` (M, N): mean over T and O of the squared difference; ``latents`` (M, N, K).
+        ``errors`` (M, N): :func:`mean_squared_error`; ``latents`` (M, N, K).
     """
     weights = (W_ih.detach(), W_hh.detach(), b.detach(), W_out.detach(), b_out.detach())
     z, targets, shape = _expand_starts(W_ih.shape[0], targets, init)
-    invalid = ~torch.isfinite(targets).all(dim=-1).all(dim=-1)
 
     def error(z: Tensor) -> Tensor:
-        mse = (generate(*weights, z, targets.shape[1]) - targets).square().mean(dim=(-2, -1))
-        return mse.masked_fill(invalid, torch.nan)
+        return mean_squared_error(generate(*weights, z, targets.shape[1]), targets, omit_nan)
 
     m, v = torch.zeros_like(z), torch.zeros_like(z)
     moving = torch.ones_like(z[..., 0], dtype=torch.bool)
@@ -299,6 +333,7 @@ def invert_lm(
     simplex: bool = True,
     return_history: bool = False,
     tol: float = 0.0,
+    omit_nan: bool = False,
 ) -> InvertResult:
     """As :func:`invert`, by Levenberg and Marquardt's method: damped Gauss-Newton steps.
 
@@ -324,6 +359,8 @@ def invert_lm(
     tol : float
         Where positive, a search ends with a step that lowers the error by no more than this part of
         it, or fails where its model promises no more.
+    omit_nan : bool
+        As in :func:`invert`.
 
     Returns
     -------
@@ -333,12 +370,17 @@ def invert_lm(
     weights = (W_ih.detach(), W_hh.detach(), b.detach(), W_out.detach(), b_out.detach())
     x, targets, shape = _expand_starts(W_ih.shape[0], targets, init)
     T = targets.shape[1]
-    n_residuals = targets[0].numel() if len(targets) else 1
+    missing = _missing_values(targets) if omit_nan else torch.zeros_like(targets, dtype=torch.bool)
+    n_residuals = (~missing).sum(dim=(-2, -1))
+    targets = torch.where(missing, 0, targets)
     invalid = ~torch.isfinite(targets).all(dim=-1).all(dim=-1)
 
     def measure(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Error, J'J and J'r in float64."""
         outputs, derivatives = generate_with_derivatives(*weights, x, T)
+        if omit_nan:
+            outputs = torch.where(missing, 0, outputs)
+            derivatives = torch.where(missing[..., None], 0, derivatives)
         r, J = (outputs - targets).flatten(2), derivatives.flatten(2, 3)
         error = (r.square().sum(dim=-1).double() / n_residuals).masked_fill(invalid, torch.nan)
         return error, (J.mT @ J).double(), (J.mT @ r[..., None])[..., 0].double()
@@ -533,6 +575,7 @@ def train(
     eps: float = 1e-8,
     n_curve: int = 100,
     progress: Callable[[int], None] | None = None,
+    omit_nan: bool = False,
 ) -> TrainResult:
     """Train a fleet of M modules, each on its own types, with batch size 1.
 
@@ -558,6 +601,9 @@ def train(
         Length of the loss curve; at most ``n_episodes`` points are returned.
     progress : callable, optional
         Called with the number of episodes done, after each one.
+    omit_nan : bool
+        Take NaN in ``type_sets`` for missing values: an episode's error is the mean over the
+        others. A shorter type is one that ends in NaN.
 
     Returns
     -------
@@ -585,7 +631,10 @@ def train(
         target = torch.as_tensor(np.stack([d[1] for d in drawn]), dtype=dtype, device=device)
         with torch.enable_grad():
             output = generate(*weights, x[:, None, :], target.shape[1])[:, 0]  # type: ignore[call-arg, arg-type]
-            loss = (output - target).square().mean(dim=(-2, -1))
+            if omit_nan:
+                loss = mean_squared_error(output, target, omit_nan=True)
+            else:
+                loss = (output - target).square().mean(dim=(-2, -1))
             gradients = torch.autograd.grad(loss.sum(), weights)
         with torch.no_grad():
             correction1, correction2 = 1 - beta1 ** (episode + 1), 1 - beta2 ** (episode + 1)

@@ -188,6 +188,48 @@ def test_a_target_that_is_not_finite_has_error_nan_alone(device, value):
     assert torch.equal(spoilt.latents[:, others], clean.latents[:, others])
 
 
+def with_holes(sequences):
+    """The sequences, every one with an end of its own and with values missing before it."""
+    generator = torch.Generator().manual_seed(5)
+    n, T = sequences[..., 0, 0].numel(), sequences.shape[-2]
+    result = sequences.clone().reshape(n, *sequences.shape[-2:])
+    result[torch.rand(result.shape, generator=generator) < 0.2] = torch.nan
+    for i in range(n):
+        result[i, 1 + i % T :] = torch.nan
+        result[i, 0, 0] = i  # at least one value
+    return result.reshape(sequences.shape)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("H", "n_starts"), [(7, 1), (10, 2), (20, 1)])
+def test_invert_with_missing_values(device, dtype, H, n_starts):
+    weights = random_weights(2, H, 4, 3, dtype)
+    targets = with_holes(torch.randn(19, 9, 3, dtype=dtype))
+    targets[4] = torch.nan  # no value at all
+    targets[6, 0, 0] = torch.inf
+    init = torch.rand(1, 1, n_starts, 4, dtype=dtype)
+    arguments = (*weights, targets, init, 4)
+    kernel = device.call("invert", *arguments, omit_nan=True)
+    expected = reference.invert(*arguments, omit_nan=True)
+    assert kernel.errors[:, [4, 6]].isnan().all()
+    known = [n for n in range(19) if n not in (4, 6)]
+    tolerance = 1e-9 if dtype == torch.float64 else 1e-3
+    for got, want in ((kernel.errors, expected.errors), (kernel.latents, expected.latents)):
+        assert relative_difference(got[:, known], want[:, known]) < tolerance
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("H", [5, 10])
+def test_train_with_missing_values(device, dtype, H):
+    weights = random_weights(3, H, 4, 2, dtype)
+    types, *fleet = random_fleet(3, 4, 6, 2, dtype)
+    arguments = (*weights, with_holes(types.unsqueeze(2)), *fleet, 20, 0.01, 0.9, 0.999, 1e-8, 3)
+    kernel = device.call("train", *arguments, omit_nan=True)
+    expected = reference.train(*arguments, omit_nan=True)
+    for got, want in zip(kernel, expected, strict=True):
+        assert relative_difference(got, want) < (1e-8 if dtype == torch.float64 else 2e-3)
+
+
 @pytest.mark.parametrize("H", [7, 10, 20])
 def test_a_result_does_not_depend_on_the_targets_around_it(device, H):
     weights = random_weights(3, H, 4, 3)

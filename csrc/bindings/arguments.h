@@ -17,6 +17,8 @@ T* pointer(std::uintptr_t address) {
 using WeightAddresses = std::array<std::uintptr_t, 5>;
 using SizeArray = std::array<int64_t, 6>;
 using AdamArray = std::array<double, 4>;
+// lengths, counts, order; 0 where nothing may be missing
+using Extents = std::array<std::uintptr_t, 3>;
 
 inline Sizes sizes_of(const SizeArray& s) { return {s[0], s[1], s[2], s[3], s[4], s[5]}; }
 inline AdamSettings adam_of(const AdamArray& a) { return {a[0], a[1], a[2], a[3]}; }
@@ -57,14 +59,14 @@ GenerateBackwardProblem<T> generate_backward_of(const GenerateBackwardArguments&
 }
 
 // sizes; weights; targets, init; its strides; n_starts, n_iter; tol; errors, latents, n_iter_used,
-// converged, error_history, latent_history
+// converged, error_history, latent_history; extents
 using SearchArguments =
     std::tuple<SizeArray, WeightAddresses, std::array<std::uintptr_t, 2>, std::array<int64_t, 3>,
-               std::array<int64_t, 2>, double, std::array<std::uintptr_t, 6>>;
+               std::array<int64_t, 2>, double, std::array<std::uintptr_t, 6>, Extents>;
 
 template <class T>
 SearchProblem<T> search_of(const SearchArguments& a) {
-  const auto& [sizes, weights, in, strides, counts, tol, out] = a;
+  const auto& [sizes, weights, in, strides, counts, tol, out, extents] = a;
   return {sizes_of(sizes),
           weights_of<T>(weights),
           pointer<const T>(in[0]),
@@ -78,7 +80,10 @@ SearchProblem<T> search_of(const SearchArguments& a) {
           pointer<int32_t>(out[2]),
           pointer<bool>(out[3]),
           pointer<T>(out[4]),
-          pointer<T>(out[5])};
+          pointer<T>(out[5]),
+          pointer<const int64_t>(extents[0]),
+          pointer<const int64_t>(extents[1]),
+          pointer<const int64_t>(extents[2])};
 }
 
 // search; Adam's settings; unprojected_error
@@ -100,13 +105,13 @@ InvertLMProblem<T> invert_lm_of(const InvertLMArguments& a) {
 }
 
 // sizes; initial weights; type_sets, set_index, noise_in, noise_out, seeds, loss_curve; n_variants,
-// n_episodes, n_curve; Adam's settings; trained weights
+// n_episodes, n_curve; Adam's settings; trained weights; extents
 using TrainArguments = std::tuple<SizeArray, WeightAddresses, std::array<std::uintptr_t, 6>,
-                                  std::array<int64_t, 3>, AdamArray, WeightAddresses>;
+                                  std::array<int64_t, 3>, AdamArray, WeightAddresses, Extents>;
 
 template <class T>
 TrainProblem<T> train_of(const TrainArguments& a) {
-  const auto& [sizes, initial, tensors, counts, adam, trained] = a;
+  const auto& [sizes, initial, tensors, counts, adam, trained, extents] = a;
   return {sizes_of(sizes),
           weights_of<T>(initial),
           pointer<const T>(tensors[0]),
@@ -119,7 +124,10 @@ TrainProblem<T> train_of(const TrainArguments& a) {
           adam_of(adam),
           counts[2],
           weight_outputs_of<T>(trained),
-          pointer<T>(tensors[5])};
+          pointer<T>(tensors[5]),
+          pointer<const int64_t>(extents[0]),
+          pointer<const int64_t>(extents[1]),
+          pointer<const int64_t>(extents[2])};
 }
 
 }  // namespace micfast

@@ -54,6 +54,13 @@ template <class T>
 inline void gather_lane(const T* from, int64_t n, int lane, T* rows) {
   for (int64_t j = 0; j < n; ++j) rows[j * kLanes<T> + lane] = from[j];
 }
+// As far as the sequence has steps; NaN in the rows from there to row n.
+template <class T>
+inline void gather_lane(const T* from, int64_t n_known, int64_t n, int lane, T* rows) {
+  gather_lane(from, n_known, lane, rows);
+  for (int64_t j = n_known; j < n; ++j)
+    rows[j * kLanes<T> + lane] = static_cast<T>(__builtin_nan(""));
+}
 template <class T>
 inline void scatter_lane(const T* rows, int64_t n, int lane, T* to) {
   for (int64_t j = 0; j < n; ++j) to[j] = rows[j * kLanes<T> + lane];

@@ -25,14 +25,25 @@ inline void project(T* z, int64_t n_inputs) {
   }
 }
 
-// y -= target and sum = the squares of the differences, over n lane rows.
-template <class T>
+// y - target; with kOmit, 0 where the target is NaN. (An infinite target counts as NaN there; its
+// lane's scale is NaN, see SearchBlock::gather.)
+template <bool kOmit, class T>
+MICFAST_INLINE Vec<T> residual_of(Vec<T> y, Vec<T> target) {
+  if constexpr (kOmit)
+    return if_zero(target - target, y - target, Vec<T>::broadcast(0));
+  else
+    return y - target;
+}
+
+// y -= target and sum = the squares of the differences, over n lane rows; with kOmit, those where
+// the target is NaN are 0.
+template <bool kOmit, class T>
 MICFAST_INLINE void subtract_and_sum_squares(T* y, const T* target, int64_t n, T* sum) {
   using V = Vec<T>;
   for (int v = 0; v < kVectorsPerBlock; ++v) {
     V total = V::broadcast(0);
     for (int64_t j = v * V::kWidth; j < n * kLanes<T>; j += kLanes<T>) {
-      const V r = V::load(y + j) - V::load(target + j);
+      const V r = residual_of<kOmit>(V::load(y + j), V::load(target + j));
       r.store(y + j);
       total = fma(r, r, total);
     }
@@ -49,21 +60,18 @@ struct Inverter {
   static constexpr int64_t kPatience = 5;
 
   const InvertProblem<T>& p;
-  const Sizes& s;
+  Sizes s;  // with the steps of the block at work
   PackedWeights<Layout, T> weights;
   SequenceState<T> state;
   T *target, *residual;                             // [T, O]
   T *z, *moment1, *moment2, *gradient, *projected;  // [K]
-  T *loss, *poison;                                 // one lane row each, as all below
-  T *lowest, *lowest_before;                        // lowest error, and kPatience iterations ago
-  T* moving;                                        // 0 once the lane has converged, else 1
+  T* loss;                                          // one lane row, as all below
+  T* scale;  // what makes a mean of a sum over the target's values; NaN if it is not finite
+  T *lowest, *lowest_before;  // lowest error, and kPatience iterations ago
+  T* moving;                  // 0 once the lane has converged, else 1
   int64_t* n_iter_used;
-  const T loss_scale;
 
-  Inverter(const InvertProblem<T>& problem, Arena& arena)
-      : p(problem),
-        s(problem.search.sizes),
-        loss_scale(static_cast<T>(1. / (s.n_steps * s.output_size))) {
+  Inverter(const InvertProblem<T>& problem, Arena& arena) : p(problem), s(problem.search.sizes) {
     weights.take(arena, s);
     state.take(arena, s, p.search.n_iter > 0 ? 2 : 0);
     target = arena.take<T>(s.n_steps * s.output_size * row);
@@ -74,7 +82,7 @@ struct Inverter {
     gradient = arena.take<T>(s.input_size * row);
     projected = arena.take<T>(s.input_size * row);
     loss = arena.take<T>(row);
-    poison = arena.take<T>(row);
+    scale = arena.take<T>(row);
     lowest = arena.take<T>(row);
     lowest_before = arena.take<T>(row);
     moving = arena.take<T>(row);
@@ -86,14 +94,17 @@ struct Inverter {
   template <bool kKeepTape>
   void measure(const T* input) {
     forward<Layout, kKeepTape>(s, weights, input, state, residual);
-    subtract_and_sum_squares(residual, target, s.n_steps * s.output_size, loss);
-    for (int64_t j = 0; j < row; ++j) loss[j] = loss[j] * loss_scale + poison[j];
+    if (p.search.counts)
+      subtract_and_sum_squares<true>(residual, target, s.n_steps * s.output_size, loss);
+    else
+      subtract_and_sum_squares<false>(residual, target, s.n_steps * s.output_size, loss);
+    for (int64_t j = 0; j < row; ++j) loss[j] *= scale[j];
   }
 
   // The gradient of the loss at the point last measured, and one Adam step of z.
   void step() {
     backward<Layout>(s, weights, residual, gradient, state, NoStepHook{});
-    const V scale = V::broadcast(2 * loss_scale);
+    const V two = V::broadcast(2);
     const V beta1 = V::broadcast(static_cast<T>(p.adam.beta1));
     const V beta2 = V::broadcast(static_cast<T>(p.adam.beta2));
     const V rest1 = V::broadcast(static_cast<T>(1. - p.adam.beta1));
@@ -101,7 +112,7 @@ struct Inverter {
     const V lr = V::broadcast(static_cast<T>(p.adam.lr));
     const V eps = V::broadcast(static_cast<T>(p.adam.eps));
     for (int64_t j = 0; j < s.input_size * row; j += V::kWidth) {
-      const V g = V::load(gradient + j) * scale;
+      const V g = V::load(gradient + j) * (two * V::load(scale + j % row));
       const V m = fma(beta1, V::load(moment1 + j), rest1 * g);
       const V v = fma(beta2, V::load(moment2 + j), rest2 * (g * g));
       m.store(moment1 + j);
@@ -136,9 +147,10 @@ struct Inverter {
     const SearchProblem<T>& search = p.search;
     const SearchBlock<T> block(search, item);
     const int64_t K = s.input_size;
+    s.n_steps = block.n_steps;
     pack_block(block.blocks, item, s, search.weights, weights);
     for (int lane = 0; lane < kLanes<T>; ++lane) {
-      poison[lane] = block.gather(lane, target, z);
+      scale[lane] = static_cast<T>(block.gather(lane, target, z));
       moving[lane] = 1;
       n_iter_used[lane] = search.n_iter;
     }

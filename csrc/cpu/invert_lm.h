@@ -124,16 +124,15 @@ struct LevenbergMarquardt {
     double damping;       // relative, see mean_curvature()
     double growth;        // of the damping, at the next step that fails
     double predicted;     // decrease of the error that the model promises for the step
-    double poison;        // 0, or NaN for a target that is not finite
+    double error_scale;   // of a sum of squares, see SearchBlock::gather
     int32_t n_iter_used;  // measured so far
     bool finished;        // stopped by tol, or there is nothing to search
     bool converged;
   };
 
   const InvertLMProblem<T>& p;
-  const Sizes& s;
+  Sizes s;  // with the steps of the block at work
   const int64_t K, n_directions;
-  const double error_scale;
   PackedWeights<Layout, T> weights;
   TangentState<T> state;
   LeastSquares<T> sums;
@@ -147,8 +146,7 @@ struct LevenbergMarquardt {
       : p(problem),
         s(problem.search.sizes),
         K(s.input_size),
-        n_directions(problem.search.n_iter > 0 ? K - (problem.simplex ? 1 : 0) : 0),
-        error_scale(1. / static_cast<double>(s.n_steps * s.output_size)) {
+        n_directions(problem.search.n_iter > 0 ? K - (problem.simplex ? 1 : 0) : 0) {
     weights.take(arena, s);
     state.take(arena, s, n_directions);
     sums.take(arena, n_directions);
@@ -167,8 +165,9 @@ struct LevenbergMarquardt {
   }
 
   void start(const SearchBlock<T>& block) {
+    s.n_steps = block.n_steps;
     pack_block(block.blocks, block.item, s, p.search.weights, weights);
-    for (int l = 0; l < row; ++l) lanes[l].poison = static_cast<double>(block.gather(l, target, x));
+    for (int l = 0; l < row; ++l) lanes[l].error_scale = block.gather(l, target, x);
     if (p.simplex) project(x, K);
     // On the simplex the directions lead from its last corner to each of the others.
     clear(x + K * row, n_directions * K);
@@ -199,7 +198,7 @@ struct LevenbergMarquardt {
   // IMM-REP-1999-05), and sees whether the search is over.
   void judge(Lane& lane, int l, int64_t i) {
     if (lane.finished) return;
-    const double measured = static_cast<double>(sums.squares[l]) * error_scale + lane.poison;
+    const double measured = static_cast<double>(sums.squares[l]) * lane.error_scale;
     if (i == 0) {
       accept(lane, l, measured);
       lane.finished = measured != measured;
@@ -235,7 +234,7 @@ struct LevenbergMarquardt {
       for (int64_t j = 0; j < K; ++j) slope += m.A[i * K + j] * d[j];
       change += slope * d[i];
     }
-    lane.predicted = -change * error_scale;
+    lane.predicted = -change * lane.error_scale;
     for (int64_t k = 0; k < K; ++k) {
       d[k] += m.z[k];  // the next input from here on
       if (p.simplex && d[k] < 0) d[k] = 0;
@@ -258,7 +257,7 @@ struct LevenbergMarquardt {
     for (int64_t i = 0; i <= search.n_iter; ++i) {
       // Nothing follows the last point, so its derivatives are left out.
       const int64_t n_wanted = i < search.n_iter ? n_directions : 0;
-      measure_with_tangents(s, weights, x, n_wanted, target, state, sums);
+      measure_with_tangents(s, weights, x, n_wanted, target, search.counts != nullptr, state, sums);
       bool finished = true;
       for (int l = 0; l < row; ++l) {
         judge(lanes[l], l, i);

@@ -14,31 +14,58 @@ struct SearchBlock {
   const SearchProblem<T>& p;
   const Blocks<T> blocks;
   const int64_t item;
+  int64_t n_steps;  // to run: as many as the block's longest target has
 
   SearchBlock(const SearchProblem<T>& problem, int64_t item_index)
-      : p(problem), blocks(problem.sizes), item(item_index) {}
+      : p(problem), blocks(problem.sizes), item(item_index), n_steps(problem.sizes.n_steps) {
+    if (!p.lengths) return;
+    n_steps = 1;
+    for (int lane = 0; lane < n_lanes(); ++lane) {
+      const int64_t length = p.lengths[pair(lane).target / p.n_starts];
+      if (length > n_steps) n_steps = length;
+    }
+  }
 
   int n_lanes() const { return blocks.n_lanes(item); }
 
+  // A lane's module, and its target and start as one number n * S + s.
+  Pair pair(int lane) const {
+    Pair at = blocks.pair(item, lane);
+    if (p.order) {
+      const int64_t n = at.target / p.n_starts;
+      at.target += (p.order[n] - n) * p.n_starts;
+    }
+    return at;
+  }
+
   // Where a lane's results belong in an array [M, N * S].
   int64_t index(int lane) const {
-    const Pair at = blocks.pair(item, lane);
+    const Pair at = pair(lane);
     return at.module * p.sizes.n_targets + at.target;
   }
 
-  // Copies a lane's target to lane rows [T, O] and its start to lane rows [K]. Answers 0, or NaN
-  // for a target that is not finite: to be added to its errors and to no other's.
-  T gather(int lane, T* target, T* z) const {
-    const Pair at = blocks.pair(item, lane);
+  // Copies a lane's target to lane rows [n_steps, O], NaN after its end, and its start to lane rows
+  // [K]. Answers what the sum of squares is to be multiplied by to be its error: one over the
+  // number of values, or NaN for a target without any or one that is not finite.
+  double gather(int lane, T* target, T* z) const {
+    const Pair at = pair(lane);
     const int64_t n = at.target / p.n_starts, s = at.target % p.n_starts;
-    const int64_t size = p.sizes.n_steps * p.sizes.output_size;
-    gather_lane(p.targets + n * size, size, lane, target);
+    const int64_t O = p.sizes.output_size, size = p.sizes.n_steps * O;
     gather_lane(
         p.init + at.module * p.init_strides[0] + n * p.init_strides[1] + s * p.init_strides[2],
         p.sizes.input_size, lane, z);
+    const T* from = p.targets + n * size;
     T poison = 0;
-    for (int64_t j = 0; j < size; ++j) poison += target[j * row + lane] * 0;
-    return poison;
+    if (!p.counts) {
+      gather_lane(from, size, lane, target);
+      for (int64_t j = 0; j < size; ++j) poison += from[j] * 0;
+      return 1. / static_cast<double>(size) + static_cast<double>(poison);
+    }
+    gather_lane(from, p.lengths[n] * O, n_steps * O, lane, target);
+    for (int64_t j = 0; j < p.lengths[n] * O; ++j)
+      if (from[j] == from[j]) poison += from[j] * 0;
+    if (p.counts[n] == 0) poison = static_cast<T>(__builtin_nan(""));
+    return 1. / static_cast<double>(p.counts[n]) + static_cast<double>(poison);
   }
 
   // Writes lane rows of errors and inputs to row `iteration` of the history, if there is one.

@@ -52,11 +52,27 @@ MICFAST_INLINE void add_products(T* sum, const T* a, const T* b, int64_t n) {
   }
 }
 
-// `x` [1 + D, K]: the input, then the D directions. `target` [T, O].
+// y [1 + D, O] holds the outputs of a step and their derivatives: turns the outputs into residuals
+// and, with kOmit, makes all of them 0 where the target is NaN.
+template <bool kOmit, class T>
+MICFAST_INLINE void subtract_target(T* y, const T* target, int64_t n_outputs, int64_t D) {
+  using V = Vec<T>;
+  const int64_t n = n_outputs * kLanes<T>;
+  for (int64_t j = 0; j < n; j += V::kWidth) {
+    const V known = V::load(target + j);
+    residual_of<kOmit>(V::load(y + j), known).store(y + j);
+    if constexpr (kOmit)
+      for (int64_t d = 1; d <= D; ++d)
+        if_zero(known - known, V::load(y + d * n + j), V::broadcast(0)).store(y + d * n + j);
+  }
+}
+
+// `x` [1 + D, K]: the input, then the D directions. `target` [T, O]; with `omit`, its NaN are
+// missing values.
 template <class Layout, class T>
 void measure_with_tangents(const Sizes& s, const PackedWeights<Layout, T>& w, const T* x,
-                           int64_t n_directions, const T* target, const TangentState<T>& state,
-                           const LeastSquares<T>& sums) {
+                           int64_t n_directions, const T* target, bool omit,
+                           const TangentState<T>& state, const LeastSquares<T>& sums) {
   using V = Vec<T>;
   constexpr int64_t row = kLanes<T>;
   constexpr int64_t stride = Layout::template kStride<T>;
@@ -113,8 +129,10 @@ void measure_with_tangents(const Sizes& s, const PackedWeights<Layout, T>& w, co
     clear(state.y + O * row, D * O);
     for (int64_t d = 0; d <= D; ++d)
       multiply_add<Layout>(state.y + d * O * row, O, w.out_h, h + d * H * row, H);
-    for (int64_t j = 0; j < O * row; j += V::kWidth)
-      (V::load(state.y + j) - V::load(target + j)).store(state.y + j);
+    if (omit)
+      subtract_target<true>(state.y, target, O, D);
+    else
+      subtract_target<false>(state.y, target, O, D);
     add_products(sums.squares, state.y, state.y, O);
     T* normal = sums.normal;
     for (int64_t i = 1; i <= D; ++i) {

@@ -12,6 +12,7 @@ struct Trainer {
   using V = Vec<T>;
   static constexpr int64_t row = kLanes<T>;
   const TrainProblem<T>& p;
+  Sizes s;  // with the steps of the episode at hand
   PackedWeights<LaneWeights, T> weights;
   SequenceState<T> state;
   WeightGradient<T> gradient;
@@ -19,17 +20,19 @@ struct Trainer {
   T *moment1, *moment2;            // lane rows in the order of the gradient
   T *target, *residual;            // [T, O]
   T *x, *d_x;                      // [K]
-  T *noise_in, *noise_out, *loss;  // one lane row each
-  double* curve;                   // one lane row: sum of the losses of the point being collected
+  T *noise_in, *noise_out, *loss;  // one lane row each, as all below
+  T* scale;       // 2 / number of values of the type shown: makes a gradient of the mean
+  double* curve;  // sum of the losses of the point being collected, each in units of `most` values
+  double* share;  // those units of the loss at hand: most / its number of values
+  int64_t* most;  // the largest number of values of the lane's types
   PhiloxLanes<kLanes<T>> philox;
-  const T* types[kLanes<T>];  // of each lane's set
+  int64_t first_type[kLanes<T>];  // of each lane's set, where all types [S, K, V] are numbered
 
   Trainer(const TrainProblem<T>& problem, Arena& arena)
       : p(problem),
-        gradient((weights.take(arena, p.sizes),
-                  state.take(arena, p.sizes, WeightGradient<T>::kSegment), p.sizes),
+        s(problem.sizes),
+        gradient((weights.take(arena, s), state.take(arena, s, WeightGradient<T>::kSegment), s),
                  arena) {
-    const Sizes& s = p.sizes;
     const int64_t n_rows = WeightGradient<T>::n_rows(s);
     gate_b = arena.take<T>(4 * s.hidden_size * row);
     moment1 = arena.take<T>(n_rows * row);
@@ -41,7 +44,17 @@ struct Trainer {
     noise_in = arena.take<T>(row);
     noise_out = arena.take<T>(row);
     loss = arena.take<T>(row);
+    scale = arena.take<T>(row);
     curve = arena.take<double>(row);
+    share = arena.take<double>(row);
+    most = arena.take<int64_t>(row);
+  }
+
+  int64_t module_at(int64_t position) const { return p.order ? p.order[position] : position; }
+  // Steps and values of a type.
+  int64_t length(int64_t type) const { return p.lengths ? p.lengths[type] : p.sizes.n_steps; }
+  int64_t count(int64_t type) const {
+    return p.counts ? p.counts[type] : p.sizes.n_steps * p.sizes.output_size;
   }
 
   static bool any(const T* lanes) {
@@ -66,17 +79,28 @@ struct Trainer {
     }
   }
 
-  // Draws each lane's type and variant, its noisy input and its noisy target.
+  // Draws each lane's type and variant, its noisy input and its noisy target. The episode has as
+  // many steps as the longest of these types.
   void draw(int64_t episode) {
-    const int64_t K = p.sizes.input_size, size = p.sizes.n_steps * p.sizes.output_size;
+    const int64_t K = s.input_size, O = s.output_size;
+    int64_t shown[kLanes<T>];
     uint32_t words[4][kLanes<T>];
     philox.words(0, kTypeStream, static_cast<uint64_t>(episode), words);
     clear(x, K);
+    s.n_steps = 1;
     for (int lane = 0; lane < kLanes<T>; ++lane) {
       const int64_t type = below(words[0][lane], K), variant = below(words[1][lane], p.n_variants);
       x[type * row + lane] = 1;
-      gather_lane(types[lane] + (type * p.n_variants + variant) * size, size, lane, target);
+      shown[lane] = first_type[lane] + type * p.n_variants + variant;
+      const int64_t n_steps = length(shown[lane]), n_values = count(shown[lane]);
+      if (n_steps > s.n_steps) s.n_steps = n_steps;
+      scale[lane] = static_cast<T>(2. / static_cast<double>(n_values));
+      share[lane] = static_cast<double>(most[lane]) / static_cast<double>(n_values);
     }
+    const int64_t size = s.n_steps * O;
+    for (int lane = 0; lane < kLanes<T>; ++lane)
+      gather_lane(p.type_sets + shown[lane] * p.sizes.n_steps * O, length(shown[lane]) * O, size,
+                  lane, target);
     if (any(noise_in)) {
       add_noise(x, K, noise_in, kInputStream, episode);
       for (int64_t j = 0; j < K * row; ++j) x[j] = x[j] < 0 ? 0 : x[j] > 1 ? 1 : x[j];
@@ -84,13 +108,16 @@ struct Trainer {
     if (any(noise_out)) add_noise(target, size, noise_out, kTargetStream, episode);
   }
 
-  // Losses and gradients of this episode. The gradients are those of half the sum of squares; the
-  // factor 2 / (T O) is left to the step.
+  // Losses (sums of squares) and gradients of this episode. The gradients are those of half the sum
+  // of squares; the factor 2 / (number of values) is left to the step.
   void differentiate() {
-    forward<LaneWeights, true>(p.sizes, weights, x, state, residual);
-    subtract_and_sum_squares(residual, target, p.sizes.n_steps * p.sizes.output_size, loss);
+    forward<LaneWeights, true>(s, weights, x, state, residual);
+    if (p.counts)
+      subtract_and_sum_squares<true>(residual, target, s.n_steps * s.output_size, loss);
+    else
+      subtract_and_sum_squares<false>(residual, target, s.n_steps * s.output_size, loss);
     gradient.start();
-    backward<LaneWeights>(p.sizes, weights, residual, d_x, state,
+    backward<LaneWeights>(s, weights, residual, d_x, state,
                           [&](int64_t t, const T*) { gradient.after_step(t, residual, x, state); });
   }
 
@@ -101,7 +128,8 @@ struct Trainer {
                            T correction2, Copy copy) {
     T* m = moment1 + (g - gradient.gate_h);
     T* u = moment2 + (g - gradient.gate_h);
-    const V scale = V::broadcast(static_cast<T>(2. / (p.sizes.n_steps * p.sizes.output_size)));
+    V scales[kVectorsPerBlock];
+    for (int v = 0; v < kVectorsPerBlock; ++v) scales[v] = V::load(scale + v * V::kWidth);
     const V beta1 = V::broadcast(static_cast<T>(p.adam.beta1));
     const V beta2 = V::broadcast(static_cast<T>(p.adam.beta2));
     const V rest1 = V::broadcast(static_cast<T>(1. - p.adam.beta1));
@@ -111,7 +139,7 @@ struct Trainer {
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t c = 0; c < columns; ++c)
         for (int v = 0; v < kVectorsPerBlock; ++v, at += V::kWidth) {
-          const V d = V::load(g + at) * scale;
+          const V d = V::load(g + at) * scales[v];
           const V m_new = fma(beta1, V::load(m + at), rest1 * d);
           const V u_new = fma(beta2, V::load(u + at), rest2 * (d * d));
           m_new.store(m + at);
@@ -163,19 +191,24 @@ struct Trainer {
   }
 
   void run(int64_t item, Monitor* monitor) {
-    const Sizes& s = p.sizes;
-    const int64_t M = s.n_modules, size = s.n_steps * s.output_size, first = item * kLanes<T>;
+    const int64_t M = s.n_modules, first = item * kLanes<T>;
+    const int64_t n_types = s.input_size * p.n_variants;
     const int n_lanes = static_cast<int>(M - first < kLanes<T> ? M - first : kLanes<T>);
     for (int lane = 0; lane < kLanes<T>; ++lane) {
       // Lanes past the last module repeat it: they compute, and nobody reads them.
-      const int64_t module = first + (lane < n_lanes ? lane : n_lanes - 1);
+      const int64_t module = module_at(first + (lane < n_lanes ? lane : n_lanes - 1));
       weights.pack(s, p.initial, module, lane);
       for (int64_t r = 0; r < 4 * s.hidden_size; ++r)
         gate_b[r * row + lane] = p.initial.b[(module * 4 + (r & 3)) * s.hidden_size + (r >> 2)];
       philox.set_seed(lane, p.seeds[module]);
       noise_in[lane] = static_cast<T>(p.noise_in[module]);
       noise_out[lane] = static_cast<T>(p.noise_out[module]);
-      types[lane] = p.type_sets + p.set_index[module] * s.input_size * p.n_variants * size;
+      first_type[lane] = p.set_index[module] * n_types;
+      most[lane] = 1;
+      for (int64_t j = 0; j < n_types; ++j) {
+        const int64_t n_values = count(first_type[lane] + j);
+        if (n_values > most[lane]) most[lane] = n_values;
+      }
     }
     clear(moment1, WeightGradient<T>::n_rows(s));
     clear(moment2, WeightGradient<T>::n_rows(s));
@@ -191,19 +224,19 @@ struct Trainer {
       step(static_cast<T>(p.adam.lr / (1. - power1)),
            static_cast<T>(1. / __builtin_sqrt(1. - power2)));
 
-      for (int l = 0; l < kLanes<T>; ++l) curve[l] += static_cast<double>(loss[l]);
+      for (int l = 0; l < kLanes<T>; ++l) curve[l] += static_cast<double>(loss[l]) * share[l];
       ++in_point;
       if ((episode + 1) * p.n_curve / p.n_episodes > point) {
         for (int l = 0; l < n_lanes; ++l)
-          p.loss_curve[(first + l) * p.n_curve + point] =
-              static_cast<T>(curve[l] / static_cast<double>(in_point * size));
+          p.loss_curve[module_at(first + l) * p.n_curve + point] =
+              static_cast<T>(curve[l] / static_cast<double>(in_point * most[l]));
         for (int l = 0; l < kLanes<T>; ++l) curve[l] = 0;
         ++point;
         in_point = 0;
       }
       if (!monitor->tick(monitor, 1)) return;
     }
-    for (int lane = 0; lane < n_lanes; ++lane) unpack(first + lane, lane);
+    for (int lane = 0; lane < n_lanes; ++lane) unpack(module_at(first + lane), lane);
   }
 };
 

@@ -14,7 +14,8 @@ struct Inverter {
   // How far one pair has come; kept by its first thread.
   struct Progress {
     T lowest, lowest_before;
-    T poison;  // 0, or NaN for a target that is not finite: added to its errors and to no other's
+    T scale;         // what makes a mean of a sum over the target's values; NaN if it is not finite
+    int32_t length;  // of the target
     int32_t n_iter_used;
     bool moving;
   };
@@ -51,21 +52,27 @@ struct Inverter {
     return (t * place.P + place.pair) * sequence.O + o;
   }
 
+  // Where values may be missing, a NaN is one. (An infinite target counts as missing there; its
+  // pair's scale is NaN.)
+  MICFAST_INLINE T residual_of(T y, T target) const {
+    return p.search.counts && !(target - target == 0) ? T(0) : y - target;
+  }
+
   // Mean squared error of the sequence drawn from z; keeps tape and residuals if asked.
   template <Keep kKeep>
   MICFAST_INLINE T measure(const T* z_pair, const T* target) {
     T sum = 0;
+    const int length = progress[place.pair].length;
     sequence.template forward<kKeep>(z_pair, [&](int t, int o, T y) {
-      const T r = y - target[t * sequence.O + o];
+      const T r = t < length ? residual_of(y, target[t * sequence.O + o]) : T(0);
       sum = fused(r, r, sum);
       if constexpr (kKeep == Keep::kTape) residual[residual_at(t, o)] = r;
     });
-    const T scale = static_cast<T>(1. / static_cast<double>(s.n_steps * s.output_size));
-    return pair_sum(place, sum, scratch) * scale + progress[place.pair].poison;
+    return pair_sum(place, sum, scratch) * progress[place.pair].scale;
   }
 
   MICFAST_INLINE void step(T* z_pair) {
-    const T scale = 2 * static_cast<T>(1. / static_cast<double>(s.n_steps * s.output_size));
+    const T scale = 2 * progress[place.pair].scale;
     const int first = place.pair * K;
     const bool moving = progress[place.pair].moving;
     place.for_share(K, [&](int k) {
@@ -110,7 +117,8 @@ struct Inverter {
 
   MICFAST_INLINE void run(const SearchTile<T>& tile, const PackedModules<T>& packed) {
     const SearchProblem<T>& search = p.search;
-    const int64_t H = s.hidden_size, O = s.output_size, size = s.n_steps * O;
+    const int64_t H = s.hidden_size, O = s.output_size;
+    sequence.n_steps = tile.n_steps;
     const T* target = tile.target_values();
     const T* W_ih = search.weights.W_ih + tile.module * 4 * H * K;
     sequence.set_weights(packed.of(tile.module), search.weights.W_out + tile.module * O * H,
@@ -121,11 +129,21 @@ struct Inverter {
       z_pair[k] = tile.start()[k];
       moment1[place.pair * K + k] = moment2[place.pair * K + k] = 0;
     });
-    T poison = 0;
-    place.for_share(size, [&](int64_t j) { poison += target[j] * 0; });
+    T poison = 0;  // or NaN for a target that is not finite
+    place.for_share(tile.length() * O, [&](int64_t j) {
+      if (!search.counts || target[j] == target[j]) poison += target[j] * 0;
+    });
     poison = pair_sum(place, poison, scratch);
-    if (place.works && place.lane == 0)
-      state = {0, 0, poison, static_cast<int32_t>(search.n_iter), true};
+    if (place.works && place.lane == 0) {
+      // Without any value the mean is 0 / 0.
+      const double mean = tile.n_values() > 0 ? 1. / static_cast<double>(tile.n_values()) : NAN;
+      state = {0,
+               0,
+               static_cast<T>(mean + static_cast<double>(poison)),
+               tile.length(),
+               static_cast<int32_t>(search.n_iter),
+               true};
+    }
     block_sync();
 
     for (int64_t i = 0; i < search.n_iter; ++i) {

@@ -11,8 +11,10 @@ namespace MICFAST_ISA {
 template <class T>
 struct SearchTile {
   const SearchProblem<T>& p;
-  int64_t module, target;  // of this thread's pair
-  bool counts;             // pairs past the last target repeat it and write nothing
+  int64_t module,
+      target;   // of this thread's pair: the target and its start as one number n * S + s
+  bool counts;  // pairs past the last target repeat it and write nothing
+  int n_steps;  // to run: as many as the tile's longest target has
 
   MICFAST_INLINE SearchTile(const SearchProblem<T>& problem, const Plan& plan, int64_t item,
                             int pair)
@@ -21,7 +23,26 @@ struct SearchTile {
     module = item / per_module;
     target = item % per_module * plan.pairs + pair;
     counts = target < N;
-    if (!counts) target = N - 1;
+    const int64_t last = counts ? target : N - 1;
+    n_steps = p.lengths ? 1 : static_cast<int>(p.sizes.n_steps);
+    for (int i = 0; p.lengths && i < plan.pairs; ++i) {
+      const int64_t other = target - pair + i;
+      const int64_t length = p.lengths[ordered(other < N ? other : N - 1) / p.n_starts];
+      if (length > n_steps) n_steps = static_cast<int>(length);
+    }
+    target = ordered(last);
+  }
+  MICFAST_INLINE int64_t ordered(int64_t position) const {
+    if (!p.order) return position;
+    const int64_t n = position / p.n_starts;
+    return position + (p.order[n] - n) * p.n_starts;
+  }
+  // Steps of this pair's target, and how many values it has.
+  MICFAST_INLINE int length() const {
+    return static_cast<int>(p.lengths ? p.lengths[target / p.n_starts] : p.sizes.n_steps);
+  }
+  MICFAST_INLINE int64_t n_values() const {
+    return p.counts ? p.counts[target / p.n_starts] : p.sizes.n_steps * p.sizes.output_size;
   }
   MICFAST_INLINE int64_t index() const { return module * p.sizes.n_targets + target; }
   MICFAST_INLINE const T* target_values() const {

@@ -161,7 +161,8 @@ enum class Keep { kNothing, kTape, kTapeAndStates };
 template <class T, int kHidden>
 struct Sequence {
   const Place<kHidden> place;
-  const int n_steps, K, O, segment;
+  int n_steps;  // to draw, at most those of the arrays
+  const int K, O, segment;
   const int row, out_row;  // lengths of padded rows of H and O values
   PackedWeights<T> w;
   const T* b_out;

@@ -19,13 +19,13 @@ template <class T, int kHidden>
 struct Trainer {
   // What is left of a module between two launches, beside its weights and moments.
   struct Saved {
-    double curve;  // sum of the losses of the point being collected
+    double curve;  // sum of the losses of the point being collected, in units of `most` values
     int64_t point, in_point;
   };
 
   const TrainProblem<T>& p;
   const Sizes& s;
-  const int64_t K, O, size, n_values;
+  const int64_t K, O, n_values;
   Place<kHidden> place;
   Sequence<T, kHidden> sequence;
   PackedWeights<T> packed;
@@ -42,7 +42,6 @@ struct Trainer {
         s(problem.sizes),
         K(problem.sizes.input_size),
         O(problem.sizes.output_size),
-        size(problem.sizes.n_steps * problem.sizes.output_size),
         n_values(WeightArrays<T>::n_values(problem.sizes)),
         place(plan, problem.sizes, thread),
         sequence(problem.sizes, place, plan, true, space) {
@@ -50,8 +49,8 @@ struct Trainer {
     scratch = Sequence<T, kHidden>::template take_hot<T>(space, plan.threads_per_pair);
     packed.take(space, s);
     sequence.take_tape(space, true);
-    residual = space.take<T>(size);
-    target = space.take<T>(size);
+    residual = space.take<T>(s.n_steps * O);
+    target = space.take<T>(s.n_steps * O);
     d_weights = space.take<T>(n_values);
     weights = space.take<T>(n_values);
     m1 = space.take<T>(n_values);
@@ -74,12 +73,20 @@ struct Trainer {
     }
   }
 
-  // Draws type and variant, the noisy input and the noisy target. Ends with a barrier.
-  MICFAST_INLINE void draw(const T* types, T noise_in, T noise_out, int64_t episode) {
+  MICFAST_INLINE int64_t count(int64_t type) const {
+    return p.counts ? p.counts[type] : s.n_steps * O;
+  }
+
+  // Draws type and variant, the noisy input and the noisy target; the episode has as many steps as
+  // the type. Answers its number among all types [S, K, V]. Ends with a barrier.
+  MICFAST_INLINE int64_t draw(int64_t first_type, T noise_in, T noise_out, int64_t episode) {
     uint32_t words[4][1];
     philox.words(0, kTypeStream, static_cast<uint64_t>(episode), words);
     const int64_t type = below(words[0][0], K), variant = below(words[1][0], p.n_variants);
-    const T* chosen = types + (type * p.n_variants + variant) * size;
+    const int64_t shown = first_type + type * p.n_variants + variant;
+    const T* chosen = p.type_sets + shown * (s.n_steps * O);
+    sequence.n_steps = static_cast<int>(p.lengths ? p.lengths[shown] : s.n_steps);
+    const int64_t size = sequence.n_steps * O;
     for (int64_t k = thread_index(); k < K; k += n_threads()) x[k] = k == type ? 1 : 0;
     for (int64_t j = thread_index(); j < size; j += n_threads()) target[j] = chosen[j];
     block_sync();
@@ -91,6 +98,7 @@ struct Trainer {
     }
     if (noise_out != 0) add_noise(target, size, noise_out, kTargetStream, episode);
     block_sync();
+    return shown;
   }
 
   // The packed weights and those in the threads' registers, from the masters.
@@ -108,12 +116,13 @@ struct Trainer {
     sequence.set_weights(packed, w.out_h, w.out_b);
   }
 
-  // Sum of squared residuals; the gradients are those of half of it, and the factor 2 / (T O) is
-  // left to the step.
+  // Sum of squared residuals; the gradients are those of half of it, and the factor 2 / (number of
+  // values) is left to the step.
   MICFAST_INLINE T differentiate() {
     T sum = 0;
     sequence.template forward<Keep::kTapeAndStates>(x, [&](int t, int o, T y) {
-      const T r = y - target[t * O + o];
+      const T wanted = target[t * O + o];
+      const T r = p.counts && !(wanted - wanted == 0) ? T(0) : y - wanted;  // NaN is missing
       sum = fused(r, r, sum);
       residual[t * O + o] = r;
     });
@@ -131,8 +140,8 @@ struct Trainer {
   }
 
   // torch trains two bias vectors with equal gradients: their sum moves twice as far.
-  MICFAST_INLINE void adam_step(T lr, T correction2) {
-    const T scale = static_cast<T>(2. / static_cast<double>(size));
+  MICFAST_INLINE void adam_step(T lr, T correction2, int64_t count) {
+    const T scale = static_cast<T>(2. / static_cast<double>(count));
     const int64_t H = s.hidden_size, first_b = 4 * H * (H + K), end_b = first_b + 4 * H;
     for (int64_t j = thread_index(); j < n_values; j += n_threads()) {
       const T d = d_weights[j] * scale;
@@ -152,7 +161,12 @@ struct Trainer {
     philox.set_seed(0, p.seeds[module]);
     const T noise_in = static_cast<T>(p.noise_in[module]);
     const T noise_out = static_cast<T>(p.noise_out[module]);
-    const T* types = p.type_sets + p.set_index[module] * K * p.n_variants * size;
+    const int64_t n_types = K * p.n_variants, first_type = p.set_index[module] * n_types;
+    int64_t most = 1;  // values of the module's types: the unit of the curve's sums
+    for (int64_t j = 0; j < n_types; ++j) {
+      const int64_t n = count(first_type + j);
+      if (n > most) most = n;
+    }
     const bool first = episodes.begin == 0;
     for_weights(s, [&](int64_t j, int64_t at, int which) {
       weights[j] = first ? weight_tensor(p.initial, s, module, which)[at]
@@ -166,17 +180,19 @@ struct Trainer {
     double power1 = episodes.power1, power2 = episodes.power2;
     for (int64_t episode = episodes.begin; episode < episodes.end; ++episode) {
       spread_weights();
-      draw(types, noise_in, noise_out, episode);
+      const int64_t shown = draw(first_type, noise_in, noise_out, episode);
       const T sum = differentiate();
       power1 *= p.adam.beta1;
       power2 *= p.adam.beta2;
-      adam_step(static_cast<T>(p.adam.lr / (1. - power1)), static_cast<T>(1. / sqrt(1. - power2)));
-      at.curve += static_cast<double>(sum);
+      adam_step(static_cast<T>(p.adam.lr / (1. - power1)), static_cast<T>(1. / sqrt(1. - power2)),
+                count(shown));
+      at.curve += static_cast<double>(sum) *
+                  (static_cast<double>(most) / static_cast<double>(count(shown)));
       ++at.in_point;
       if ((episode + 1) * p.n_curve / p.n_episodes > at.point) {
         if (thread_index() == 0)
           p.loss_curve[module * p.n_curve + at.point] =
-              static_cast<T>(at.curve / static_cast<double>(at.in_point * size));
+              static_cast<T>(at.curve / static_cast<double>(at.in_point * most));
         at = {0, at.point + 1, 0};
       }
     }

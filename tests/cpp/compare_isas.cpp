@@ -36,9 +36,34 @@ double largest_difference(const std::vector<T>& a, const std::vector<T>& b) {
 
 const Watch kUnwatched = [](double) {};
 
+// Makes values of sequences [n, T, O] missing where asked for: the ends of most, and every fifth.
+struct Extents {
+  std::vector<int64_t> lengths, counts;
+
+  template <class T>
+  Extents(const Sizes& s, std::vector<T>& sequences, bool missing) {
+    const auto P = std::size_t(s.n_steps), O = std::size_t(s.output_size);
+    for (std::size_t i = 0; missing && i < sequences.size() / (P * O); ++i) {
+      T* one = sequences.data() + i * P * O;
+      for (std::size_t j = 1; j < P * O; ++j)
+        if (j / O > (i * 7) % P || j % 5 == 4) one[j] = T(NAN);
+      int64_t length = 0, count = 0;
+      for (std::size_t j = 0; j < P * O; ++j)
+        if (one[j] == one[j]) {
+          length = int64_t(j / O) + 1;
+          ++count;
+        }
+      lengths.push_back(length);
+      counts.push_back(count);
+    }
+  }
+  const int64_t* lengths_or_null() const { return lengths.empty() ? nullptr : lengths.data(); }
+  const int64_t* counts_or_null() const { return counts.empty() ? nullptr : counts.data(); }
+};
+
 // What the jobs give on one problem: outputs, errors of both solvers, recurrent weights, losses.
 template <class T>
-std::vector<std::vector<T>> run_all(const KernelSet<T>& kernels, const Sizes& s) {
+std::vector<std::vector<T>> run_all(const KernelSet<T>& kernels, const Sizes& s, bool missing) {
   std::mt19937 generator(7);
   const auto M = std::size_t(s.n_modules), N = std::size_t(s.n_targets), P = std::size_t(s.n_steps);
   const auto H = std::size_t(s.hidden_size), K = std::size_t(s.input_size);
@@ -50,8 +75,12 @@ std::vector<std::vector<T>> run_all(const KernelSet<T>& kernels, const Sizes& s)
   const auto W_out = uniform<T>(M * O * H, bound, generator);
   const auto b_out = uniform<T>(M * O, bound, generator);
   const auto latents = uniform<T>(M * N * K, 1, generator);
-  const auto targets = uniform<T>(N * P * O, 1, generator);
-  const auto types = uniform<T>(K * P * O, 1, generator);
+  auto targets = uniform<T>(N * P * O, 1, generator);
+  auto types = uniform<T>(K * P * O, 1, generator);
+  const Extents of_targets(s, targets, missing), of_types(s, types, missing);
+  std::vector<int64_t> order(N), module_order(M);  // the other way round
+  for (std::size_t n = 0; n < N; ++n) order[n] = int64_t(N - 1 - n);
+  for (std::size_t m = 0; m < M; ++m) module_order[m] = int64_t(M - 1 - m);
   const std::vector<T> init(K, T(1) / T(K));
   const Weights<T> weights{W_ih.data(), W_hh.data(), b.data(), W_out.data(), b_out.data()};
 
@@ -78,7 +107,10 @@ std::vector<std::vector<T>> run_all(const KernelSet<T>& kernels, const Sizes& s)
                             n_iter_used.data(),
                             converged.get(),
                             nullptr,
-                            nullptr};
+                            nullptr,
+                            of_targets.lengths_or_null(),
+                            of_targets.counts_or_null(),
+                            missing ? order.data() : nullptr};
   };
   run_job(kernels.invert, InvertProblem<T>{search(0), {0.05, 0.9, 0.99, 1e-8}, false}, 2,
           kUnwatched);
@@ -103,7 +135,10 @@ std::vector<std::vector<T>> run_all(const KernelSet<T>& kernels, const Sizes& s)
                           {0.01, 0.9, 0.999, 1e-3},
                           2,
                           {t_ih.data(), t_hh.data(), t_b.data(), t_out.data(), t_b_out.data()},
-                          curve.data()},
+                          curve.data(),
+                          of_types.lengths_or_null(),
+                          of_types.counts_or_null(),
+                          missing ? module_order.data() : nullptr},
           2, kUnwatched);
   return {outputs, errors[0], errors[1], t_hh, curve};
 }
@@ -114,9 +149,11 @@ bool compare(const InstructionSet& set, const KernelSet<T>& kernels, const Kerne
   double worst = 0;
   for (const Sizes& s : {Sizes{1, 1, 1, 1, 1, 1}, Sizes{3, 37, 12, 10, 4, 2},
                          Sizes{2, 9, 17, 13, 7, 3}, Sizes{19, 2, 8, 20, 4, 28}}) {
-    const auto got = run_all(kernels, s), wanted = run_all(baseline, s);
-    for (std::size_t i = 0; i < got.size(); ++i)
-      worst = std::fmax(worst, largest_difference(got[i], wanted[i]));
+    for (const bool missing : {false, true}) {
+      const auto got = run_all(kernels, s, missing), wanted = run_all(baseline, s, missing);
+      for (std::size_t i = 0; i < got.size(); ++i)
+        worst = std::fmax(worst, largest_difference(got[i], wanted[i]));
+    }
   }
   std::printf("%-9s %s: largest relative difference to the baseline %.1e (allowed %.0e)\n",
               set.name, type, worst, tolerance);

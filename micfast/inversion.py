@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from micfast import ops
 from micfast.bank import GeneratorBank, Label
+from micfast.sequences import NanPolicy, Sequences, to_numpy
 from micfast.starts import make_starts
 
 __all__ = ["Inversion", "invert"]
@@ -22,7 +23,6 @@ Array: TypeAlias = Any  # numpy.ndarray or Tensor, as the targets were
 
 # Iterations that are enough, as far as the experiments in docs/better.md tell.
 _N_ITER = {"adam": 50, "lm": 8}
-_NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 # Extra memory of one chunk, in bytes. The kernels store nothing per target but inputs and results;
 # autograd keeps about ten numbers per module, target, step and hidden unit.
 _CHUNK_BYTES = 32 * 2**20
@@ -40,8 +40,9 @@ class Inversion:
     Attributes
     ----------
     errors : array of shape (N, M)
-        Mean over steps and channels of the squared difference between target and reconstruction;
-        NaN for a target that holds NaN or infinity.
+        Mean over steps and channels of the squared difference between target and reconstruction,
+        over the values that aren't missing; NaN for a target that holds infinity or, where NaN
+        doesn't stand for a missing value, NaN.
     latents : array of shape (N, M, K)
         Input vectors found; each sums to 1.
     classes : tuple
@@ -49,7 +50,7 @@ class Inversion:
     bank : GeneratorBank
         The modules.
     n_steps : int
-        Length T of the targets.
+        Length T of the targets, of the longest.
     n_iter_used : array of shape (N, M), int32
         Iterations until ``tol`` stopped the search, else all of them.
     converged : array of shape (N, M), bool
@@ -58,6 +59,9 @@ class Inversion:
         Error before each step (with "lm", the lowest so far), and at the end.
     latent_history : array of shape (I + 1, N, M, K) or None
         Projected input before each step, and at the end.
+    lengths : array of shape (N,), int64, or None
+        Each target's number of steps, as given or up to its last value; None if no value could be
+        missing.
     """
 
     errors: Array
@@ -69,11 +73,12 @@ class Inversion:
     converged: Array | None = None
     error_history: Array | None = None
     latent_history: Array | None = None
+    lengths: Array | None = None
 
     def __repr__(self) -> str:
         N, M, K = self.latents.shape
         parts = [f"n_samples={N}, n_modules={M}, n_types={K}, n_steps={self.n_steps}"]
-        errors = _to_numpy(self.errors)
+        errors = to_numpy(self.errors)
         known = ~np.isnan(errors).all(axis=1)
         if known.any():
             parts.append(f"mean of the best errors {np.nanmin(errors[known], axis=1).mean():.4g}")
@@ -86,7 +91,7 @@ class Inversion:
     @property
     def best(self) -> Array:
         """Index (N,) of the module with the lowest error; -1 where all errors are NaN. int64."""
-        errors = _to_numpy(self.errors)
+        errors = to_numpy(self.errors)
         missing = np.isnan(errors)
         best = np.where(missing, np.inf, errors).argmin(axis=1)
         # An infinite error is still better than none.
@@ -98,7 +103,7 @@ class Inversion:
     def predictions(self) -> np.ndarray:
         """Label (N,) of the best module; None (in an object array) where all errors are NaN."""
         labels = _label_array(self.classes)
-        best = _to_numpy(self.best)
+        best = to_numpy(self.best)
         predictions = labels[best]
         if (best < 0).any():
             predictions = predictions.astype(object)
@@ -125,6 +130,7 @@ class Inversion:
         Returns
         -------
         array of shape (N, T, O), or (N, M, T, O) for "all"
+            NaN after a target's end, see ``lengths``.
 
         Raises
         ------
@@ -138,7 +144,7 @@ class Inversion:
         if isinstance(which, str) and which == "all":
             latents = z.transpose(0, 1).contiguous()
             drawn = ops.generate(*weights, latents, self.n_steps, **run)
-            return self._like_errors(drawn.transpose(0, 1).contiguous())
+            return self._like_errors(self._cut(drawn.transpose(0, 1).contiguous()))
         index = self._module_index(which, N, M)
         drawn = z.new_full((N, self.n_steps, self.bank.output_size), torch.nan)
         for m in np.unique(index[index >= 0]).tolist():
@@ -146,7 +152,16 @@ class Inversion:
             module = self.bank.select(indices=m).weights
             latents = z[rows, m][None].contiguous()
             drawn[rows] = ops.generate(*module, latents, self.n_steps, **run)[0]
-        return self._like_errors(drawn)
+        return self._like_errors(self._cut(drawn))
+
+    def _cut(self, drawn: Tensor) -> Tensor:
+        """Drawings (N, ..., T, O) with NaN after the targets' ends."""
+        if self.lengths is None:
+            return drawn
+        lengths = torch.as_tensor(self.lengths).to(drawn.device)
+        after = torch.arange(self.n_steps, device=drawn.device) >= lengths[:, None]
+        shape = (len(after), *[1] * (drawn.dim() - 3), self.n_steps, 1)
+        return drawn.masked_fill_(after.reshape(shape), torch.nan)
 
     def _module_index(self, which: Any, N: int, M: int) -> np.ndarray:
         """Checked module index (N,) of ``which``."""
@@ -156,8 +171,8 @@ class Inversion:
                     "Inversion.reconstructions: which must be 'best', 'all' or module indices, "
                     f"got {which!r}"
                 )
-            return _to_numpy(self.best)
-        index = _to_numpy(which)
+            return to_numpy(self.best)
+        index = to_numpy(which)
         if index.dtype.kind not in "iu" or index.ndim > 1 or (index.ndim and len(index) != N):
             raise ValueError(
                 f"Inversion.reconstructions: which must be an integer or {N} of them, one per "
@@ -174,13 +189,16 @@ class Inversion:
         """An array of the errors' kind, on their device."""
         if isinstance(self.errors, Tensor):
             return torch.as_tensor(value).to(self.errors.device)
-        return _to_numpy(value)
+        return to_numpy(value)
 
 
 def invert(
     modules: GeneratorBank | nn.Module | Iterable[nn.Module],
     targets: Any,
     *,
+    lengths: Any = None,
+    mask: Any = None,
+    nan_policy: NanPolicy = "propagate",
     solver: Literal["adam", "lm"] = "adam",
     n_iter: int | None = None,
     lr: float = 0.05,
@@ -210,10 +228,21 @@ def invert(
     ----------
     modules : GeneratorBank, nn.Module or iterable of nn.Module
         The M modules; torch modules as :meth:`GeneratorBank.from_modules` takes them.
-    targets : array of shape (N, T, O), or (N, T) if the modules have one output
+    targets : array of shape (N, T, O), or (N, T) if the modules have one output; or a list
         Tensor, NumPy array (``np.memmap`` included), or what ``np.asarray`` or
-        ``torch.from_dlpack`` reads; any real dtype, converted to the bank's. A target with NaN or
-        infinity gets error NaN and changes no other. N may be 0.
+        ``torch.from_dlpack`` reads; any real dtype, converted to the bank's. Of unequal lengths: a
+        list of N arrays (T_i, O) or (T_i,), a nested tensor, a ``PackedSequence`` of torch. A
+        target with NaN (but see `nan_policy`) or infinity gets error NaN and changes no other. N
+        may be 0.
+    lengths : int array of shape (N,), optional
+        Number of steps of each target of an array; what follows them doesn't matter.
+    mask : bool array of shape (N, T) or (N, T, O), optional
+        True where a value counts; what the others hold doesn't matter. A NumPy masked array brings
+        its own. Not streamed: it is held in memory.
+    nan_policy : {"propagate", "omit", "raise"}
+        What NaN among the targets' values is, as in scipy.stats: a value that spoils its target; a
+        value that is missing; an error. With "omit", an array padded with NaN, as tslearn's
+        ``to_time_series_dataset`` makes it, is one of unequal lengths.
     solver : {"adam", "lm"}
         Projected Adam, or Levenberg and Marquardt's method (damped Gauss-Newton steps).
     n_iter : int, optional
@@ -270,7 +299,13 @@ def invert(
     TypeError
         If targets hold no real numbers, or an argument is of another type.
     ValueError
-        If a shape or value isn't as described.
+        If a shape or value isn't as described, or all values of a target are missing.
+
+    Notes
+    -----
+    The error of a target of which values are missing is the mean over the others. Its result is
+    the same, bit for bit, as if it were cut after its last value and inverted alone. Targets of
+    like length are worked on together, so that a short one costs what its own steps cost.
 
     Examples
     --------
@@ -279,24 +314,28 @@ def invert(
     >>> result = invert(bank, np.zeros((6, 20, 2)))
     >>> result.errors.shape, result.latents.shape, result.best.shape
     ((6, 3), (6, 3, 4), (6,))
+    >>> result = invert(bank, [np.zeros((20, 2)), np.ones((7, 2))])
+    >>> result.lengths.tolist(), result.reconstructions().shape
+    ([20, 7], (2, 20, 2))
     """
     bank = modules if isinstance(modules, GeneratorBank) else GeneratorBank.from_modules(modules)
-    targets, wants_tensor = _check_targets(targets, bank.output_size)
+    sequences = Sequences("invert", targets, bank.output_size, lengths, mask, nan_policy)
     search, settings = _check_solver(
         solver, n_iter, lr, betas, eps, damping, constraint, unprojected_error, tol
     )
     n_iter = settings["n_iter"]
-    N, T, _ = targets.shape
+    N, T = len(sequences), sequences.n_steps
     M, K = bank.n_modules, bank.input_size
     run: dict[str, Any] = {"backend": backend, "n_threads": n_threads}
-    S, make = make_starts(init, n_starts, bank, N, random_state, **run)
+    omit_nan = sequences.omit_nan
+    S, make = make_starts(init, n_starts, bank, N, random_state, omit_nan=omit_nan, **run)
     if chunk_size is None:
         resolved = ops.resolve_backend(backend, bank.device)
         chunk_size = _default_chunk_size(bank, T, n_iter if return_history else 0, resolved, S)
     else:
         chunk_size = _check_count("chunk_size", chunk_size, 1)
 
-    device = targets.device if wants_tensor else torch.device("cpu")
+    device = sequences.device
     rows = n_iter + 1 if return_history else 0
     shapes = {
         "errors": (bank.dtype, (N, M)),
@@ -305,6 +344,7 @@ def invert(
         "converged": (torch.bool, (N, M)),
         "error_history": (bank.dtype, (rows, N, M)),
         "latent_history": (bank.dtype, (rows, N, M, K)),
+        "lengths": (torch.int64, (N,)),
     }
     results = {
         name: torch.empty(shape, dtype=dtype, device=device)
@@ -313,13 +353,16 @@ def invert(
     with progress_reporter(progress, "inversion", total=N, unit="target") as report:
         for begin in range(0, N, chunk_size):
             end = min(begin + chunk_size, N)
-            chunk = _to_bank(targets[begin:end], bank)
+            chunk = sequences.read(begin, end, bank.dtype, bank.device)
+            if omit_nan:
+                results["lengths"][begin:end] = _lengths(chunk, begin)
             result = search(
                 *bank.weights,
                 chunk,
                 make(begin, end, chunk).to(dtype=bank.dtype, device=bank.device),
                 **settings,
                 return_history=return_history,
+                omit_nan=omit_nan,
                 progress=_part_of(report, begin / N, end / N),
                 **run,
             )
@@ -334,12 +377,28 @@ def invert(
             if report is not None:
                 report(end / N)
 
+    if sequences.lengths is not None:
+        results["lengths"] = torch.from_numpy(sequences.lengths).to(device)
     arrays: dict[str, Array] = {
-        name: t if wants_tensor else t.numpy() for name, t in results.items()
+        name: t if sequences.wants_tensor else t.numpy() for name, t in results.items()
     }
     if not return_history:
         arrays |= {"error_history": None, "latent_history": None}
+    if not omit_nan:
+        arrays["lengths"] = None
     return Inversion(classes=bank.classes, bank=bank, n_steps=T, **arrays)
+
+
+def _lengths(chunk: Tensor, begin: int) -> Tensor:
+    """Steps up to each target's last value; there must be one."""
+    lengths, counts = ops.extents(chunk)
+    if bool((counts == 0).any()):
+        empty = begin + int((counts == 0).int().argmax())
+        raise ValueError(
+            "invert: every target must have a value that isn't missing, "
+            f"got none in targets[{empty}]"
+        )
+    return lengths
 
 
 def _best_start(result: ops.InvertResult) -> tuple[Tensor, ...]:
@@ -382,62 +441,6 @@ def _part_of(
         report(begin + fraction * (end - begin))
 
     return report_part
-
-
-# -- targets and starts --------------------------------------------------------------------------
-
-
-def _check_targets(targets: Any, n_channels: int) -> tuple[Any, bool]:
-    """Targets (N, T, O) as a NumPy array or a tensor, and whether tensors are to be returned."""
-    if not isinstance(targets, np.ndarray | Tensor):
-        targets = _as_array(targets)
-    wants_tensor = isinstance(targets, Tensor)
-    if wants_tensor:
-        real = not targets.is_complex()
-        targets = targets.detach()
-    else:
-        real = targets.dtype.kind in "fiub"
-    if not real:
-        raise TypeError(f"invert: targets must hold real numbers, got dtype {targets.dtype}")
-    shape = list(targets.shape)
-    if len(shape) == 2 and n_channels == 1:
-        targets, shape = targets[..., None], [*shape, 1]
-    if len(shape) != 3 or shape[2] != n_channels:
-        hint = (
-            f"; a single target is targets[None], of shape {[1, *shape]}"
-            if len(shape) == 2 and shape[1] == n_channels
-            else ""
-        )
-        raise ValueError(
-            "invert: targets must have shape [n_samples, n_timesteps, n_channels] = "
-            f"[*, *, {n_channels}], got {shape}{hint}"
-        )
-    if shape[1] == 0:
-        raise ValueError(f"invert: targets must have at least one time step, got shape {shape}")
-    return targets, wants_tensor
-
-
-def _as_array(targets: Any) -> np.ndarray | Tensor:
-    """Other libraries' arrays, by way of NumPy if they allow it, else by DLPack."""
-    try:
-        array = np.asarray(targets)
-    except Exception as error:
-        # CuPy, say, refuses to leave its device unasked.
-        if not hasattr(targets, "__dlpack__"):
-            raise TypeError(f"invert: targets must be an array of numbers ({error})") from error
-    else:
-        if array.dtype != object or not hasattr(targets, "__dlpack__"):
-            return array
-    return torch.from_dlpack(targets)
-
-
-def _to_bank(chunk: Any, bank: GeneratorBank) -> Tensor:
-    """One chunk as a contiguous tensor of the bank's dtype and device."""
-    if not isinstance(chunk, Tensor):
-        # NumPy converts first: torch knows neither foreign byte orders nor read-only memory.
-        with np.errstate(over="ignore"):
-            chunk = torch.from_numpy(np.array(chunk, dtype=_NUMPY_DTYPES[bank.dtype], order="C"))
-    return chunk.to(dtype=bank.dtype, device=bank.device).contiguous()
 
 
 # -- settings ------------------------------------------------------------------------------------
@@ -522,10 +525,6 @@ def _check_count(name: str, value: Any, lowest: int) -> int:
 
 
 # -- arrays --------------------------------------------------------------------------------------
-
-
-def _to_numpy(value: Any) -> np.ndarray:
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
 
 
 def _label_array(classes: tuple[Label, ...]) -> np.ndarray:

@@ -65,6 +65,7 @@ def nearest(
     targets: Tensor,
     n_starts: int = 1,
     *,
+    omit_nan: bool = False,
     backend: str = "auto",
     n_threads: int | None = None,
 ) -> Tensor:
@@ -80,6 +81,8 @@ def nearest(
         In the bank's dtype, on its device.
     n_starts : int
         How many, the nearest first; at most the number of candidates.
+    omit_nan : bool
+        Measure where the targets aren't NaN.
     backend, n_threads
         As in :func:`micfast.invert`.
 
@@ -90,6 +93,10 @@ def nearest(
     """
     candidates = lattice(bank.input_size).to(bank.device)
     x = targets.flatten(1).double()
+    known = ~x.isnan()
+    omit_nan = omit_nan and not bool(known.all())
+    if omit_nan:
+        x = torch.where(known, x, 0)
     x_squares = x.square().sum(dim=1)
     # Modules, and candidates if need be, in portions.
     numbers = max(x.shape[1], len(x), 1)
@@ -102,11 +109,15 @@ def nearest(
         distances, scales = [], []
         for points in candidates.split(n_candidates):
             y = _drawings(part, points, targets.shape[1], backend, n_threads)
-            y_squares = y.square().sum(dim=2)
-            distances.append(y_squares[:, None] - 2 * x @ y.mT)
-            scales.append(y_squares.amax(dim=1))
+            # (m, n or 1, g): of the drawings, as far as the targets are known
+            if omit_nan:
+                y_squares = known.double() @ y.square().mT
+            else:
+                y_squares = y.square().sum(dim=2)[:, None]
+            distances.append(y_squares - 2 * x @ y.mT)
+            scales.append(y_squares.amax(dim=2))
         distance = torch.cat(distances, dim=2)
-        scale = x_squares + torch.stack(scales).amax(dim=0)[:, None]
+        scale = x_squares + torch.stack(scales).amax(dim=0)
         steps = torch.round((distance + x_squares[:, None]) / (_TIE * scale[..., None]))
         if n_starts == 1:
             number = torch.arange(len(candidates), device=steps.device)
@@ -142,6 +153,7 @@ def make_starts(
     n_targets: int,
     random_state: Any,
     *,
+    omit_nan: bool = False,
     backend: str = "auto",
     n_threads: int | None = None,
 ) -> tuple[int, StartMaker]:
@@ -155,7 +167,7 @@ def make_starts(
     bank : GeneratorBank
     n_targets : int
     random_state : int, numpy Generator, RandomState or None
-    backend, n_threads
+    omit_nan, backend, n_threads
         For "nearest".
 
     Returns
@@ -201,7 +213,7 @@ def make_starts(
                 f"types, got {n_starts}"
             )
         return S, lambda begin, end, targets: nearest(
-            bank, targets, S, backend=backend, n_threads=n_threads
+            bank, targets, S, omit_nan=omit_nan, backend=backend, n_threads=n_threads
         )
     rng = _random_generator(random_state)
 

@@ -27,9 +27,16 @@ struct FlushSubnormals {
   FlushSubnormals() { __builtin_ia32_ldmxcsr(saved | 0x8040); }
   ~FlushSubnormals() { __builtin_ia32_ldmxcsr(saved); }
 #elif defined(__aarch64__)
-  uint64_t saved = __builtin_aarch64_get_fpcr64();
-  FlushSubnormals() { __builtin_aarch64_set_fpcr64(saved | (1u << 24)); }
-  ~FlushSubnormals() { __builtin_aarch64_set_fpcr64(saved); }
+  // Assembly, since gcc and clang have different builtins for it.
+  static uint64_t get() {
+    uint64_t value;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(value));
+    return value;
+  }
+  static void set(uint64_t value) { __asm__ volatile("msr fpcr, %0" : : "r"(value) : "memory"); }
+  uint64_t saved = get();
+  FlushSubnormals() { set(saved | (1u << 24)); }
+  ~FlushSubnormals() { set(saved); }
 #endif
 };
 

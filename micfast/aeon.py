@@ -1,0 +1,70 @@
+"""The classifier as an aeon estimator. Needs aeon: ``pip install 'micfast[aeon]'``."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from micfast._adapter import TEST_PARAMS, UNEQUAL_LENGTH, AdapterMixin
+
+try:
+    from aeon.classification.base import BaseClassifier
+    from aeon.utils.validation import check_n_jobs
+except ImportError as error:
+    raise ImportError(
+        f"micfast.aeon needs aeon, which can't be imported here ({error}): "
+        "pip install 'micfast[aeon]'"
+    ) from error
+
+__all__ = ["AeonModularInverseClassifier"]
+
+
+class AeonModularInverseClassifier(AdapterMixin, BaseClassifier):
+    """:class:`micfast.ModularInverseClassifier` for aeon's collections of time series.
+
+    Collections are what aeon takes: arrays of shape (n_cases, n_channels, n_timepoints) and all
+    that it converts to them, with the channels before the time steps.
+
+    Parameters
+    ----------
+    n_types, type_selection, ..., verbose
+        Those of :class:`micfast.ModularInverseClassifier`.
+    n_jobs : int or None, default=1
+        Threads, as aeon counts them: None is 1, -1 is one per core. Without influence on the
+        results.
+
+    Attributes
+    ----------
+    estimator_ : micfast.ModularInverseClassifier
+        The fitted estimator with all that it offers (``reconstruct``, ``add_class``, ``save``);
+        its sequences have shape (n_samples, n_timesteps, n_channels).
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    n_classes_ : int
+        Their number.
+
+    Examples
+    --------
+    >>> from aeon.testing.data_generation import make_example_3d_numpy
+    >>> X, y = make_example_3d_numpy(n_cases=12, n_channels=2, n_timepoints=20, random_state=0)
+    >>> clf = AeonModularInverseClassifier(n_types=2, n_episodes=1000, random_state=0)
+    >>> clf.fit(X, y).predict(X).shape
+    (12,)
+    """
+
+    _tags: ClassVar[dict[str, Any]] = {
+        "X_inner_type": ["numpy3D", "np-list"] if UNEQUAL_LENGTH else "numpy3D",
+        "capability:multivariate": True,
+        "capability:multithreading": True,
+        "capability:unequal_length": UNEQUAL_LENGTH,
+    }
+
+    def _fit(self, X: Any, y: np.ndarray) -> AeonModularInverseClassifier:
+        self._n_jobs = check_n_jobs(self.n_jobs)
+        return super()._fit(X, y)
+
+    @classmethod
+    def _get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
+        """Parameters for aeon's checks."""
+        return [dict(params) for params in TEST_PARAMS]

@@ -1,0 +1,82 @@
+"""The classifier as an sktime estimator. Needs sktime: ``pip install 'micfast[sktime]'``."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from micfast._adapter import TEST_PARAMS, UNEQUAL_LENGTH, AdapterMixin
+
+try:
+    from sktime.classification.base import BaseClassifier
+except ImportError as error:
+    raise ImportError(
+        f"micfast.sktime needs sktime, which can't be imported here ({error}): "
+        "pip install 'micfast[sktime]'"
+    ) from error
+
+__all__ = ["SktimeModularInverseClassifier"]
+
+
+class SktimeModularInverseClassifier(AdapterMixin, BaseClassifier):
+    """:class:`micfast.ModularInverseClassifier` for sktime's panels of time series.
+
+    Panels are what sktime takes: arrays of shape (n_instances, n_channels, n_timepoints), data
+    frames with a row index of instance and time, and the other mtypes.
+
+    Parameters
+    ----------
+    n_types, type_selection, ..., verbose
+        Those of :class:`micfast.ModularInverseClassifier`.
+    n_jobs : int or None, default=1
+        Threads; -1 is one per core, None torch's number. Without influence on the results.
+
+    Attributes
+    ----------
+    estimator_ : micfast.ModularInverseClassifier
+        The fitted estimator with all that it offers (``reconstruct``, ``add_class``, ``save``);
+        its sequences have shape (n_samples, n_timesteps, n_channels). Not there where y held a
+        single class, for which sktime itself answers.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    n_classes_ : int
+        Their number.
+
+    Examples
+    --------
+    >>> from micfast.sktime import SktimeModularInverseClassifier
+    >>> from sktime.utils._testing.panel import make_classification_problem
+    >>> X, y = make_classification_problem(n_instances=12, n_columns=2, random_state=0)
+    >>> clf = SktimeModularInverseClassifier(n_types=2, n_episodes=1000, random_state=0)
+    >>> clf.fit(X, y).predict(X).shape
+    (12,)
+    """
+
+    _tags: ClassVar[dict[str, Any]] = {
+        "X_inner_mtype": "numpy3D",
+        "capability:multivariate": True,
+        "capability:multithreading": True,
+        "capability:unequal_length": UNEQUAL_LENGTH,
+        "capability:predict_proba": True,
+        "capability:categorical_in_X": False,
+        "capability:random_state": True,
+        "property:randomness": "derandomized",
+        "authors": "micfast developers",
+        "maintainers": "micfast developers",
+        # Nothing to import but micfast itself.
+        "python_dependencies": None,
+    }
+
+    @classmethod
+    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
+        """Parameters for sktime's checks.
+
+        Parameters
+        ----------
+        parameter_set : str, default="default"
+            Without influence.
+
+        Returns
+        -------
+        list of dict
+        """
+        return [dict(params) for params in TEST_PARAMS]

@@ -15,6 +15,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from micfast._parallel import parallel_map
+from micfast.sequences import ends
 from micfast.types import _import_lock, _squared_dtw
 
 __all__ = [
@@ -59,7 +60,9 @@ def warped_distances(
     Parameters
     ----------
     targets : ndarray of shape (N, T, C)
+        Those that end in NaN are shorter.
     drawn : ndarray of shape (N, M, T, C)
+        What follows a target's end doesn't matter.
     distance : {"dtw", "soft-dtw"}
         The squared cost of the best alignment, or the soft-DTW divergence with gamma 0.1: soft-DTW
         less the mean of the soft-DTW of both sequences to themselves, which is 0 for equal
@@ -70,19 +73,21 @@ def warped_distances(
     Returns
     -------
     ndarray of shape (N, M), float64
-        Divided by T C, so that a distance without warping is the mean squared error; NaN where
-        target or drawing holds NaN or infinity.
+        Divided by T C (T the target's own), so that a distance without warping is the mean squared
+        error; NaN where target or drawing holds NaN or infinity.
     """
-    N, M, T, C = drawn.shape
-    known = np.isfinite(drawn).all(axis=(2, 3)) & np.isfinite(targets).all(axis=(1, 2))[:, None]
+    N, M, _, C = drawn.shape
+    lengths = ends(targets)
 
     def of_target(n: int) -> Floats:
-        result = np.full(M, np.nan)
-        if known[n].any():
-            pairs = targets[n : n + 1], drawn[n, known[n]]
+        result, T = np.full(M, np.nan), int(lengths[n])
+        target, of_modules = targets[n : n + 1, :T], drawn[n, :, :T]
+        known = np.isfinite(of_modules).all(axis=(1, 2)) & (T > 0) & np.isfinite(target).all()
+        if known.any():
+            pairs = target, of_modules[known]
             measured = _squared_dtw(*pairs, T) if distance == "dtw" else _soft_dtw(*pairs)
             # Rounding can take the divergence of equal sequences below zero.
-            result[known[n]] = np.maximum(measured[0], 0) / (T * C)
+            result[known] = np.maximum(measured[0], 0) / (T * C)
         return result
 
     if N == 0:
@@ -142,7 +147,7 @@ def calibration_samples(
     """
     is_type = np.zeros(len(Z), dtype=bool)
     for one in types:
-        is_type |= (one == Z).all(axis=(1, 2))
+        is_type |= ((one == Z) | (np.isnan(one) & np.isnan(Z))).all(axis=(1, 2))
     others = np.flatnonzero(~is_type)
     pool = others if len(others) >= _ENOUGH else np.arange(len(Z))
     return Z[rng.permutation(pool)[:limit]]

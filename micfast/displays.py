@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from micfast import plots
+from micfast.sequences import ends
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -297,7 +298,7 @@ class ReconstructionDisplay:
         ['a', 'b', 'c']
         """
         where = f"{cls.__name__}.from_inversion"
-        targets = plots._to_numpy(targets)
+        targets = plots._sequences_to_numpy(where, "targets", targets)
         N = len(inversion.errors)
         if targets.ndim not in (2, 3) or len(targets) != N or targets.shape[1] != inversion.n_steps:
             raise ValueError(
@@ -308,9 +309,15 @@ class ReconstructionDisplay:
         modules = _module_indices(where, inversion, i, which)
         truth = _true_label(where, "y_true", y_true, N, i)
         one = replace(
-            inversion, errors=inversion.errors[i : i + 1], latents=inversion.latents[i : i + 1]
+            inversion,
+            errors=inversion.errors[i : i + 1],
+            latents=inversion.latents[i : i + 1],
+            lengths=None,
         )
         drawn, target = plots._to_numpy(one.reconstructions("all"))[0][modules], targets[i]
+        if inversion.lengths is not None:
+            end = int(inversion.lengths[i])
+            drawn, target = drawn[:, :end], target[:end]
         if targets.ndim == 2:
             target = target[:, None]
         if standardizer is not None:
@@ -1182,14 +1189,17 @@ def _one_sequence(
     where: str, estimator: Any, X: Any, y: Any, index: int
 ) -> tuple[ModularInverseClassifier, Any, Any]:
     """The classifier, the sequence as X of one sample, and its true label or None."""
-    X = plots._to_numpy(X) if not hasattr(X, "iloc") else X
+    X = plots._sequences_to_numpy(where, "X", X) if not hasattr(X, "iloc") else X
     if X.ndim not in (2, 3):
         raise ValueError(
             f"{where}: X must have shape (n_samples, n_timesteps[, n_channels]), got {X.shape}"
         )
     i = _check_index(where, index, len(X))
     truth = _true_label(where, "y", y, len(X), i)
-    estimator, x = _resolve(where, estimator, X.iloc[[i]] if hasattr(X, "iloc") else X[i : i + 1])
+    x = X.iloc[[i]] if hasattr(X, "iloc") else X[i : i + 1]
+    if X.ndim == 3:  # as far as it goes
+        x = x[:, : ends(x)[0] or None]
+    estimator, x = _resolve(where, estimator, x)
     return estimator, x, truth
 
 

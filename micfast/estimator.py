@@ -30,13 +30,14 @@ from sklearn.utils import (
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
-from micfast import decision, inversion, ops, starts
+from micfast import decision, inversion, ops, reference, starts
 from micfast._parallel import n_threads, parallel_map
 from micfast.augment import augment_types
 from micfast.bank import BankFileError, GeneratorBank, Label, as_label, read_bank, write_bank
 from micfast.data.preprocess import Standardizer
 from micfast.decision import comparable as _comparable
 from micfast.inversion import Inversion, progress_reporter
+from micfast.sequences import check_missing, ends, ragged_to_padded, unequal
 from micfast.types import TypeSelection, select_types_per_class
 
 __all__ = ["ModularInverseClassifier"]
@@ -162,6 +163,9 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
     standardize : {"global", "channel"} or None, default="global"
         Shift and scale X to mean 0 and standard deviation 1 over all training values, or over
         those of each channel.
+    nan_policy : {"raise", "omit"}, default="raise"
+        Whether NaN in X before a sequence's end is an error or a missing value, which no error
+        counts. "omit" goes with ``distance="mse"`` alone.
     max_retries : int, default=3
         How often modules that did not learn their types are trained again from other weights.
     learned_tol : float, default=0.1
@@ -187,7 +191,7 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
     bank_ : GeneratorBank
         The first of them.
     types_ : ndarray of shape (n_classes, n_types, n_timesteps, n_channels), float64
-        The types in the units of X.
+        The types in the units of X; NaN after their ends.
     type_info_ : list of TypeSelection
         How each class's types came about.
     training_report_ : list of dict
@@ -212,7 +216,7 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
     temperature_ : float
         Divides the errors in :meth:`predict_proba`.
     n_timesteps_in_, n_channels_in_ : int
-        T and C of the training sequences.
+        T (of the longest) and C of the training sequences.
     n_features_in_ : int
         ``n_timesteps_in_ * n_channels_in_``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -221,6 +225,11 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
     Notes
     -----
     X has shape (n_samples, n_timesteps, n_channels), or (n_samples, n_timesteps) for one channel.
+    Sequences of unequal lengths are a list of arrays (n_timesteps, n_channels) or an array of three
+    dimensions padded with NaN, as tslearn's ``to_time_series_dataset`` makes it; errors are then
+    means over each one's own values, and reconstructions end in NaN. How types are found among
+    them, :func:`micfast.types.select_types` tells.
+
     Sequences of another length than in training are accepted in three dimensions, since a module
     can draw any length; in two they are an error, as everywhere in scikit-learn. Errors are in
     standardised units; types and reconstructions are in the units of X.
@@ -275,6 +284,7 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         reject: float | None = None,
         reject_label: Label | None = None,
         standardize: Literal["global", "channel"] | None = "global",
+        nan_policy: Literal["raise", "omit"] = "raise",
         max_retries: int = 3,
         learned_tol: float = 0.1,
         backend: str = "auto",
@@ -303,6 +313,7 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         self.reject = reject
         self.reject_label = reject_label
         self.standardize = standardize
+        self.nan_policy = nan_policy
         self.max_retries = max_retries
         self.learned_tol = learned_tol
         self.backend = backend
@@ -383,6 +394,7 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = self.nan_policy == "omit"
         return tags
 
     # -- fitting -------------------------------------------------------------------------------
@@ -392,8 +404,8 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
 
         Parameters
         ----------
-        X : array-like or Tensor of shape (n_samples, n_timesteps[, n_channels])
-            Training sequences, finite.
+        X : array-like or Tensor of shape (n_samples, n_timesteps[, n_channels]), or list
+            Training sequences, finite; see the notes on unequal lengths.
         y : array-like of shape (n_samples,)
             Their labels: str, int, bool, or float with integral values; two classes at least.
 
@@ -566,8 +578,8 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
 
         Parameters
         ----------
-        X : array-like or Tensor of shape (n_samples, n_timesteps[, n_channels])
-            Finite sequences; in three dimensions of any length.
+        X : array-like or Tensor of shape (n_samples, n_timesteps[, n_channels]), or list
+            Finite sequences; in three dimensions of any length; see the notes on unequal lengths.
 
         Returns
         -------
@@ -931,8 +943,12 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         shapes = {name: array.shape for name, array in arrays.items()}
         if shapes != expected or type(T) is not int or bank.dtype != torch.float32:
             raise ValueError(f"its float32 tensors must have shapes {expected}, got {shapes}")
-        if not all(np.isfinite(array).all() for array in arrays.values()):
+        if not all(
+            np.isfinite(array).all() for name, array in arrays.items() if name != "types"
+        ) or bool(np.isinf(arrays["types"]).any()):
             raise ValueError("its tensors must be finite")
+        flat_types = arrays["types"].reshape(-1, T, bank.output_size)
+        check_missing(_NAME, "types", flat_types, estimator.nan_policy)
         if axis is None:
             estimator.standardizer_ = None
         else:
@@ -998,6 +1014,10 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
                     f"got {getattr(self, name)}; call fit to change it"
                 )
         Z = self._standardized(self._check_sequences(X))
+        n_missing = self.n_timesteps_in_ - Z.shape[1]
+        # Of unequal lengths before or now: the longest need not be as long as the longest in fit.
+        if n_missing > 0 and (np.isnan(Z).any() or np.isnan(self.types_).any()):
+            Z = np.pad(Z, ((0, 0), (0, n_missing), (0, 0)), constant_values=np.nan)
         if Z.shape[1] != self.n_timesteps_in_:
             raise ValueError(
                 f"{_NAME}.{method}: X must have n_timesteps = {self.n_timesteps_in_} as in fit, "
@@ -1025,6 +1045,7 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
                 representative=self.type_representative,
                 random_state=self._seed_sequence(label, "types"),
                 n_jobs=1,
+                nan_policy="omit",
             )
             return types[0], infos[0]
 
@@ -1047,13 +1068,16 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         # Module m is that of class m // R in bank m % R.
         type_sets = torch.from_numpy(self._augmented(labels, types)).to(device)
         type_sets = type_sets.repeat_interleave(R, dim=0)
-        variance = types.var(axis=(1, 2), dtype=np.float64).mean(axis=-1)
+        variance = _variance(types)
         reports: list[dict[str, Any]] = [
             {
                 "label": label,
                 "module": r,
                 "n_samples": n,
-                "n_types_found": len(np.unique(sets.reshape(len(sets), -1), axis=0)),
+                # Any number for NaN, which is not equal to itself.
+                "n_types_found": len(
+                    np.unique(np.nan_to_num(sets, nan=np.inf).reshape(len(sets), -1), axis=0)
+                ),
                 "attempts": 0,
                 "seeds": [],
                 "mse": math.nan,
@@ -1111,16 +1135,20 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         """The variants (M, K, V, T, C) of the types that are shown in training."""
         if self.augmentation is None:
             return types[:, :, None]
-        return np.stack(
-            [
-                augment_types(
-                    of_class,
-                    **self.augmentation,
-                    random_state=np.random.default_rng(self._seed_sequence(label, "augmentation")),
-                )
-                for label, of_class in zip(labels, types, strict=True)
-            ]
-        )
+        lengths = ends(types)
+        whole = np.arange(types.shape[2]) < lengths[..., None]
+        if np.isnan(types[whole]).any():
+            raise ValueError(
+                f"{_NAME}: augmentation must be None where values of the types are missing"
+            )
+        variants = []
+        for c, label in enumerate(labels):
+            rng = np.random.default_rng(self._seed_sequence(label, "augmentation"))
+            for one, length in zip(types[c], lengths[c], strict=True):
+                drawn = augment_types(one[:length], **self.augmentation, random_state=rng)
+                padding = ((0, 0), (0, len(one) - length), (0, 0))
+                variants.append(np.pad(drawn, padding, constant_values=np.nan))
+        return np.stack(variants).reshape(*types.shape[:2], -1, *types.shape[2:])
 
     def _train_once(
         self, type_sets: torch.Tensor, seeds: Sequence[int], attempt: int
@@ -1130,6 +1158,7 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         start = GeneratorBank.random(
             M, hidden_size=self.hidden_size, input_size=K, output_size=C, seeds=seeds
         ).to(device=type_sets.device)
+        omit_nan = bool(type_sets.isnan().any())
         numbers64: Any = {"dtype": torch.float64, "device": type_sets.device}
         description = "training" if attempt == 0 else f"training again ({attempt})"
         with self._progress(description, M * self.n_episodes, "episode") as report:
@@ -1142,6 +1171,7 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
                 torch.tensor(seeds, device=type_sets.device),
                 self.n_episodes,
                 lr=float(self.learning_rate),
+                omit_nan=omit_nan,
                 backend=self.backend,
                 n_threads=self._n_threads(),
                 progress=report,
@@ -1151,7 +1181,11 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         bank = GeneratorBank(*result[:5])
         drawn = bank.generate(torch.eye(K), T, backend=self.backend, n_threads=self._n_threads())
         # The first variant is the type itself.
-        mse = (drawn - type_sets[:, :, 0]).double().square().mean(dim=(1, 2, 3))
+        types = type_sets[:, :, 0]
+        if omit_nan:
+            mse = reference.mean_squared_error(drawn.double(), types.double(), True).mean(dim=1)
+        else:
+            mse = (drawn - types).double().square().mean(dim=(1, 2, 3))
         return bank.to(device="cpu"), mse.cpu().numpy(), result.loss_curve.cpu().numpy()
 
     def _warn_unlearned(self, reports: Sequence[dict[str, Any]], stacklevel: int) -> None:
@@ -1277,6 +1311,13 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
             "random_state": np.random.default_rng(seed),
             "progress": bool(self.verbose),
         }
+        lengths = ends(Z)
+        # Nothing but NaN is no short sequence.
+        lengths[lengths == 0] = Z.shape[1]
+        if (lengths < Z.shape[1]).any():
+            defaults["lengths"] = lengths
+        if self.nan_policy == "omit":
+            defaults["nan_policy"] = "omit"
         return inversion.invert(bank.to(device=self._device()), Z, **(defaults | settings))
 
     def _search_settings(self) -> dict[str, Any]:
@@ -1413,6 +1454,7 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
             "init": starts.NAMES,
             "distance": decision.DISTANCES,
             "error_scale": decision.ERROR_SCALES,
+            "nan_policy": ("raise", "omit"),
         }
         for name, allowed in choices.items():
             value = getattr(self, name)
@@ -1421,6 +1463,10 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
                 raise ValueError(
                     f"{_NAME}: {name} must be {', '.join(most)} or {last}, got {value!r}"
                 )
+        if self.nan_policy == "omit" and self.distance != "mse":
+            raise ValueError(
+                f"{_NAME}: distance must be 'mse' with nan_policy='omit', got {self.distance!r}"
+            )
         if self.reject is not None and not (_is_number(self.reject) and 0 < self.reject < 1):
             raise ValueError(
                 f"{_NAME}: reject must be None or a number above 0 and below 1, got {self.reject!r}"
@@ -1430,13 +1476,18 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         self, X: Any, *, reset: bool = False, allow_nonfinite: bool = False
     ) -> np.ndarray:
         """X as a float array (n, T, C); with ``reset`` its sizes become the fitted ones."""
-        if isinstance(X, torch.Tensor):
+        ragged = ragged_to_padded(_NAME, "X", X)
+        if ragged is not None:
+            X = ragged
+        elif isinstance(X, torch.Tensor):
             X = X.detach().cpu().numpy()
+        n_dims = _n_dims(X)
+        # In three dimensions NaN may follow a sequence's end; check_missing looks where it is.
+        nan_allowed = n_dims == 3 or self.nan_policy == "omit"
         rules = {
             "dtype": [np.float64, np.float32],
-            "ensure_all_finite": not allow_nonfinite,
+            "ensure_all_finite": False if allow_nonfinite else "allow-nan" if nan_allowed else True,
         }
-        n_dims = _n_dims(X)
         if n_dims > 3:
             raise ValueError(
                 f"{_NAME}: X must have shape [n_samples, n_timesteps] or [n_samples, n_timesteps, "
@@ -1455,6 +1506,8 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
                     "as in fit, got 2 dimensions"
                 )
             X = validate_data(self, X, reset=reset, **rules)[..., None]
+        if not allow_nonfinite:
+            check_missing(_NAME, "X", X, self.nan_policy)
         if reset:
             _, self.n_timesteps_in_, self.n_channels_in_ = X.shape
             self.n_features_in_ = self.n_timesteps_in_ * self.n_channels_in_
@@ -1498,14 +1551,25 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
 
 def _n_dims(X: Any) -> int:
     """Number of dimensions of an array, data frame, sparse matrix or nested list."""
+    if unequal(X) is not None:
+        return 3
     if hasattr(X, "ndim"):
         return X.ndim
     try:
         return np.asarray(X).ndim
     except ValueError as error:
         raise ValueError(
-            f"{_NAME}: X must hold sequences of one length, got a ragged list ({error})"
+            f"{_NAME}: X must hold sequences of shape [n_timesteps] or [n_timesteps, n_channels], "
+            f"got a list ragged within them ({error})"
         ) from error
+
+
+def _variance(types: np.ndarray) -> np.ndarray:
+    """Variance (M,) of types (M, K, T, C) around each channel's mean, over their values."""
+    if np.isnan(types).any():
+        known = np.ma.masked_invalid(types)
+        return np.ma.filled(known.var(axis=(1, 2), dtype=np.float64).mean(axis=-1), 0)
+    return types.var(axis=(1, 2), dtype=np.float64).mean(axis=-1)
 
 
 # -- labels --------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from micfast._io import atomic_path
 from micfast._parallel import n_threads, parallel_map
 from micfast.data._fetch import cache_dir
+from micfast.sequences import check_missing, ends, ragged_to_padded
 
 __all__ = ["TypeSelection", "select_types", "select_types_per_class"]
 
@@ -85,13 +86,15 @@ def select_types(
     dtw_radius: int | None = None,
     dtw_stride: int | None = None,
     n_jobs: int | None = None,
+    nan_policy: Literal["raise", "omit"] = "raise",
 ) -> tuple[NDArray[Any], TypeSelection]:
     """Select the types of one class.
 
     Parameters
     ----------
-    X : array_like of shape (n_samples, n_timesteps, n_channels)
+    X : array_like of shape (n_samples, n_timesteps, n_channels), or list of sequences
         The class's training sequences, finite. Floating dtypes are kept; others become float64.
+        Sequences of unequal lengths come as a list or padded with NaN at their ends.
     n_types : int, default=4
         Number of types, at least 1 (the paper: 4).
     selection : {"kmeans", "dtw-kmeans", "random", "first"}, default="kmeans"
@@ -118,11 +121,13 @@ def select_types(
         of the full sequences. None leaves at least 50 steps (every 4th of 205); 1 uses all.
     n_jobs : int or None, default=None
         Threads over the restarts of ``"dtw-kmeans"``; None is 1, -1 is one per core.
+    nan_policy : {"raise", "omit"}, default="raise"
+        Whether NaN before a sequence's end is an error or a missing value.
 
     Returns
     -------
     types : ndarray of shape (n_types, n_timesteps, n_channels)
-        The types, in the dtype of `X`; clusters are ordered by falling size.
+        The types, in the dtype of `X`, NaN after their ends; clusters are ordered by falling size.
     info : TypeSelection
         Assignment of the samples, their inertia and the origin of each type.
 
@@ -144,6 +149,12 @@ def select_types(
     Centres are arithmetic means for both metrics, as in the paper's published centres, not the
     barycentre averages (DBA) of tslearn. No cluster of the result is empty.
 
+    Sequences of unequal lengths are clustered, in both metrics, after all have been stretched to
+    the longest by linear interpolation, across missing values as well: K-means then sees shapes and
+    not durations, and the inertia is that of the stretched ones. A centroid is the mean of its
+    stretched members, shrunk to the mean of their lengths; medoids and the types of ``"random"``
+    and ``"first"`` are samples as they are.
+
     Examples
     --------
     >>> import numpy as np
@@ -156,7 +167,7 @@ def select_types(
     settings = _check_settings(
         "select_types", n_types, selection, representative, n_init, max_iter, dtw_radius, dtw_stride
     )
-    X = _check_sequences("select_types", X)
+    X = _check_sequences("select_types", X, nan_policy)
     if len(X) < settings.n_types:
         _warn_few("select_types: the class", len(X), settings.n_types)
     seed = _seed_sequence("select_types", random_state)
@@ -178,13 +189,14 @@ def select_types_per_class(
     n_jobs: int | None = -1,
     cache: bool = True,
     progress: bool = False,
+    nan_policy: Literal["raise", "omit"] = "raise",
 ) -> tuple[NDArray[Any], NDArray[Any], list[TypeSelection]]:
     """Select the types of every class.
 
     Parameters
     ----------
-    X : array_like of shape (n_samples, n_timesteps, n_channels)
-        Training sequences of all classes, finite.
+    X : array_like of shape (n_samples, n_timesteps, n_channels), or list of sequences
+        Training sequences of all classes, finite; of unequal lengths as in :func:`select_types`.
     y : array_like of shape (n_samples,)
         Their class labels.
     n_types, selection, representative, n_init, max_iter, dtw_radius, dtw_stride
@@ -200,6 +212,8 @@ def select_types_per_class(
         Other selections, and those without a seed, which nothing repeats, are not kept.
     progress : bool, default=False
         Whether to show a progress bar over the classes.
+    nan_policy : {"raise", "omit"}, default="raise"
+        As in :func:`select_types`.
 
     Returns
     -------
@@ -234,7 +248,7 @@ def select_types_per_class(
     settings = _check_settings(
         name, n_types, selection, representative, n_init, max_iter, dtw_radius, dtw_stride
     )
-    X = _check_sequences(name, X)
+    X = _check_sequences(name, X, nan_policy)
     y = np.asarray(y)
     if y.shape != (len(X),):
         raise ValueError(f"{name}: y must have shape [n_samples] = [{len(X)}], got {list(y.shape)}")
@@ -287,6 +301,10 @@ def _select(
     if settings.selection == "random":
         return _take(X, np.random.default_rng(seed).choice(n, k, replace=False))
 
+    samples, lengths = X, ends(X)
+    if np.isnan(X).any():
+        X = _stretched(X, lengths)
+
     distance: _Distance
     if settings.selection == "dtw-kmeans":
         # On the letters (205 steps at 200 Hz) these defaults reach the within-cluster DTW cost of
@@ -318,13 +336,43 @@ def _select(
     if settings.representative == "centroid":
         index = np.full(k, -1)
         types = _means(X.astype(np.float64), labels, k).astype(X.dtype)
+        if X is not samples:
+            means = [round(float(lengths[labels == j].mean())) for j in range(k)]
+            types = _shrunk(types, means, samples.shape[1])
     else:
         members = [np.flatnonzero(labels == j) for j in range(k)]
         index = np.array(
             [m[np.sqrt(distance(centred[m], centred[m])).sum(axis=1).argmin()] for m in members]
         )
-        types = X[index]
+        types = samples[index]
     return types, TypeSelection(labels, index, inertia, n_iter)
+
+
+def _stretched(X: NDArray[Any], lengths: NDArray[np.int64]) -> NDArray[Any]:
+    """Sequences (n, T, C) that end in NaN, all as long as the longest, and no value missing."""
+    out = np.empty((len(X), int(lengths.max()), X.shape[2]), dtype=X.dtype)
+    for i, (x, length) in enumerate(zip(X, lengths, strict=True)):
+        for c in range(X.shape[2]):
+            known = np.flatnonzero(~np.isnan(x[:length, c]))
+            if len(known) == 0:
+                raise ValueError(
+                    "select_types: to be clustered, a sequence must have a value in every channel; "
+                    "selection='random' and 'first' take others"
+                )
+            steps = np.linspace(0, length - 1, out.shape[1])
+            out[i, :, c] = np.interp(steps, known, x[known, c])
+    return out
+
+
+def _shrunk(types: NDArray[Any], lengths: list[int], n_timesteps: int) -> NDArray[Any]:
+    """Types (k, T', C) as sequences of these lengths, NaN after their ends: (k, T, C)."""
+    out = np.full((len(types), n_timesteps, types.shape[2]), np.nan, dtype=types.dtype)
+    steps = np.arange(types.shape[1])
+    for x, length, to in zip(types, lengths, out, strict=True):
+        at = np.linspace(0, types.shape[1] - 1, length)
+        for c in range(types.shape[2]):
+            to[:length, c] = np.interp(at, steps, x[:, c])
+    return out
 
 
 def _take(X: NDArray[Any], index: NDArray[np.int64]) -> tuple[NDArray[Any], TypeSelection]:
@@ -619,9 +667,12 @@ def _check_count(name: str, argument: str, value: object) -> None:
         raise ValueError(f"{name}: {argument} must be an integer of at least 1, got {value!r}")
 
 
-def _check_sequences(name: str, X: ArrayLike) -> NDArray[Any]:
+def _check_sequences(name: str, X: ArrayLike, nan_policy: str) -> NDArray[Any]:
     """Check the sequences; floating dtypes stay, other numbers become float64."""
-    X = np.asarray(X)
+    if nan_policy not in ("raise", "omit"):
+        raise ValueError(f"{name}: nan_policy must be 'raise' or 'omit', got {nan_policy!r}")
+    ragged = ragged_to_padded(name, "X", X)
+    X = np.asarray(X) if ragged is None else ragged
     if X.dtype.kind not in "fiub":
         raise TypeError(f"{name}: X must hold real numbers, got dtype {X.dtype}")
     if X.ndim != 3 or 0 in X.shape:
@@ -631,10 +682,9 @@ def _check_sequences(name: str, X: ArrayLike) -> NDArray[Any]:
         )
     if X.dtype.kind != "f":
         X = X.astype(np.float64)
-    if not np.isfinite(X).all():
-        raise ValueError(
-            f"{name}: X must be finite, got {int((~np.isfinite(X)).sum())} NaN or infinite values"
-        )
+    if np.isinf(X).any():
+        raise ValueError(f"{name}: X must be finite, got {int(np.isinf(X).sum())} infinite values")
+    check_missing(name, "X", X, nan_policy)
     return X
 
 

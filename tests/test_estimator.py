@@ -1124,8 +1124,8 @@ def test_a_class_whose_module_diverged_never_wins(monkeypatch, tmp_path):
         (X[:, :0], y, "must not be empty"),
         (X[:, 0, 0], y, "Expected 2D array, got 1D array"),
         (X[..., None], y, r"X must have shape \[n_samples, n_timesteps\] or .* got 4 dimensions"),
-        ([[1.0], [1.0, 2.0]], [0, 1], "sequences of one length, got a ragged list"),
-        (np.array([np.zeros(2), np.zeros(3)], dtype=object), [0, 1], "Expected 2D array|sequence"),
+        ([[[1.0], [1.0, 2.0]], [[1.0]]], [0, 1], "sequences of shape .* got a list ragged within"),
+        (np.array([np.zeros((0, 1)), np.zeros(3)], dtype=object), [0, 1], r"no 0, got \[0, 1\]"),
         (np.full((4, 3, 2), "x"), [0, 1, 0, 1], "could not convert string to float"),
         (np.full((4, 3, 2), 1j), [0, 1, 0, 1], "Complex data not supported"),
     ],
@@ -1421,7 +1421,7 @@ def test_other_files(fitted, tmp_path):
     fitted.types_[0, 0, 0, 0], kept = np.nan, fitted.types_[0, 0, 0, 0]
     fitted.save(tmp_path / "nan")
     fitted.types_[0, 0, 0, 0] = kept
-    with pytest.raises(BankFileError, match="its tensors must be finite"):
+    with pytest.raises(BankFileError, match=r"types contains NaN.*types\[0\] holds some before"):
         ModularInverseClassifier.load(tmp_path / "nan")
 
 

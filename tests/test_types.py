@@ -267,7 +267,7 @@ GOOD = np.zeros((5, 3, 2))
         (GOOD, {"random_state": "0"}, TypeError, "random_state must be an int.*got str"),
         (GOOD[0], {}, ValueError, r"must have shape .* got \[3, 2\]"),
         (GOOD[:0], {}, ValueError, r"none of them 0, got \[0, 3, 2\]"),
-        (GOOD * np.nan, {}, ValueError, "must be finite, got 30 NaN"),
+        (GOOD * np.nan, {}, ValueError, r"Input X contains NaN. X\[0\] holds nothing else"),
         (GOOD + np.inf, {}, ValueError, "must be finite"),
         (GOOD.astype(str), {}, TypeError, "must hold real numbers"),
         (GOOD * 1j, {}, TypeError, "must hold real numbers"),

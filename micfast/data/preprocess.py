@@ -151,7 +151,7 @@ class Standardizer:
         Parameters
         ----------
         X : array_like of shape (n_samples, n_timesteps, n_channels)
-            Sequences, not empty.
+            Sequences, not empty. NaN, a missing value, doesn't count.
 
         Returns
         -------
@@ -165,7 +165,13 @@ class Standardizer:
                 f"not be empty, got {list(X.shape)}"
             )
         over = (0, 1) if self.axis == "channel" else (0, 1, 2)
-        mean, scale = X.mean(axis=over), X.std(axis=over)
+        if np.isnan(X).any():
+            known = np.ma.masked_invalid(X, copy=False)
+            if np.ma.getmaskarray(known).all(axis=over).any():
+                raise ValueError("Standardizer.fit: X must have a value in every channel")
+            mean, scale = np.asarray(known.mean(axis=over)), np.asarray(known.std(axis=over))
+        else:
+            mean, scale = X.mean(axis=over), X.std(axis=over)
         self.mean_ = np.atleast_1d(mean)
         self.scale_ = np.atleast_1d(np.where(scale == 0, 1.0, scale))
         return self

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from micfast._arrays import as_tensor
 from micfast._io import atomic_path
 
 __all__ = ["BankFileError", "Generator", "GeneratorBank", "Label"]
@@ -636,7 +637,8 @@ class GeneratorBank:
         Parameters
         ----------
         latents : Tensor or array-like of shape (N, K) or (M, N, K)
-            Inputs at the first step, the same for all modules or each module's own.
+            Inputs at the first step, the same for all modules or each module's own; of any real
+            dtype, converted to the bank's.
         n_steps : int
             Length T.
         backend : {"auto", "cpu", "cuda", "torch"}
@@ -655,7 +657,9 @@ class GeneratorBank:
         """
         from micfast import ops
 
-        z = torch.as_tensor(latents).to(dtype=self.dtype, device=self.device)
+        z = as_tensor(latents, "GeneratorBank.generate: latents").to(
+            dtype=self.dtype, device=self.device
+        )
         M, K = self.n_modules, self.input_size
         if z.ndim not in (2, 3) or z.shape[-1] != K or (z.ndim == 3 and z.shape[0] != M):
             raise ValueError(

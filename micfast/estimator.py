@@ -31,6 +31,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from micfast import decision, inversion, ops, reference, starts
+from micfast._arrays import for_sklearn
 from micfast._parallel import n_threads, parallel_map
 from micfast.augment import augment_types
 from micfast.bank import BankFileError, GeneratorBank, Label, as_label, read_bank, write_bank
@@ -405,7 +406,8 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         Parameters
         ----------
         X : array-like or Tensor of shape (n_samples, n_timesteps[, n_channels]), or list
-            Training sequences, finite; see the notes on unequal lengths.
+            Training sequences, finite; also what has ``__dlpack__``. See the notes on unequal
+            lengths.
         y : array-like of shape (n_samples,)
             Their labels: str, int, bool, or float with integral values; two classes at least.
 
@@ -611,6 +613,7 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         -------
         float
         """
+        y = for_sklearn(y, f"{_NAME}.score: y")
         if self.reject is None:
             return super().score(X, y, sample_weight)
         predictions = self.predict(X)
@@ -1477,10 +1480,7 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
     ) -> np.ndarray:
         """X as a float array (n, T, C); with ``reset`` its sizes become the fitted ones."""
         ragged = ragged_to_padded(_NAME, "X", X)
-        if ragged is not None:
-            X = ragged
-        elif isinstance(X, torch.Tensor):
-            X = X.detach().cpu().numpy()
+        X = ragged if ragged is not None else for_sklearn(X, f"{_NAME}: X")
         n_dims = _n_dims(X)
         # In three dimensions NaN may follow a sequence's end; check_missing looks where it is.
         nan_allowed = n_dims == 3 or self.nan_policy == "omit"
@@ -1556,7 +1556,7 @@ def _n_dims(X: Any) -> int:
     if hasattr(X, "ndim"):
         return X.ndim
     try:
-        return np.asarray(X).ndim
+        return np.asarray(for_sklearn(X, f"{_NAME}: X")).ndim
     except ValueError as error:
         raise ValueError(
             f"{_NAME}: X must hold sequences of shape [n_timesteps] or [n_timesteps, n_channels], "
@@ -1579,8 +1579,7 @@ def _check_y(y: Any, X: np.ndarray) -> np.ndarray:
     """Labels as a 1-D array, one per sample."""
     if y is None:
         raise ValueError(f"{_NAME}.fit requires y to be passed, but the target y is None")
-    if isinstance(y, torch.Tensor):
-        y = y.detach().cpu().numpy()
+    y = for_sklearn(y, f"{_NAME}.fit: y")
     y = column_or_1d(y, warn=True)
     check_consistent_length(X, y)
     check_classification_targets(y)

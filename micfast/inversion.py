@@ -230,10 +230,10 @@ def invert(
         The M modules; torch modules as :meth:`GeneratorBank.from_modules` takes them.
     targets : array of shape (N, T, O), or (N, T) if the modules have one output; or a list
         Tensor, NumPy array (``np.memmap`` included), or what ``np.asarray`` or
-        ``torch.from_dlpack`` reads; any real dtype, converted to the bank's. Of unequal lengths: a
-        list of N arrays (T_i, O) or (T_i,), a nested tensor, a ``PackedSequence`` of torch. A
-        target with NaN (but see `nan_policy`) or infinity gets error NaN and changes no other. N
-        may be 0.
+        ``torch.from_dlpack`` reads (data frames, JAX arrays); any real dtype, converted to the
+        bank's. Of unequal lengths: a list of N arrays (T_i, O) or (T_i,), a nested tensor, a
+        ``PackedSequence`` of torch. A target with NaN (but see `nan_policy`) or infinity gets error
+        NaN and changes no other. N may be 0.
     lengths : int array of shape (N,), optional
         Number of steps of each target of an array; what follows them doesn't matter.
     mask : bool array of shape (N, T) or (N, T, O), optional
@@ -292,7 +292,8 @@ def invert(
     Returns
     -------
     Inversion
-        NumPy arrays for NumPy targets; tensors on the targets' device for tensors.
+        Tensors on the targets' device for tensors (and what only DLPack reads), without gradient;
+        NumPy arrays for all else.
 
     Raises
     ------

@@ -6,14 +6,16 @@ shapes and letters: ``docs/conventions.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from micfast import _backend, _launch, reference
+from micfast._arrays import as_tensor
 from micfast._backend import resolve_backend
 from micfast.reference import InvertResult, TrainResult
 
@@ -353,6 +355,8 @@ def _generate_setup(
     ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tensor
 ) -> None:
     ctx.save_for_backward(*inputs[:6])
+    ctx.save_for_forward(*inputs[:6])
+    ctx.n_steps = output.shape[2]  # type: ignore[attr-defined]
 
 
 def _generate_vjp(ctx: torch.autograd.function.FunctionCtx, d_outputs: Tensor) -> tuple:
@@ -368,6 +372,119 @@ def _some_missing(counts: Tensor, all_values: int) -> bool:
     On a GPU it always does: the answer is not worth waiting for the device.
     """
     return counts.is_cuda or not bool((counts == all_values).all())
+
+
+def _drawing(n_steps: int) -> Callable[..., Tensor]:
+    """The reference as a function of weights and latents alone."""
+    return lambda W_ih, W_hh, b, W_out, b_out, latents: reference.generate(
+        W_ih, W_hh, b, W_out, b_out, latents, n_steps
+    )
+
+
+def _pull(function: Callable[..., Any], primals: Sequence[Tensor], cotangents: Any) -> Any:
+    """Reverse-mode derivative of a function of tensors."""
+    vjp: Any = torch.func.vjp(function, *primals)[1]
+    return vjp(cotangents)
+
+
+def _reference_vjp(*arguments: Tensor) -> tuple[Tensor, ...]:
+    """What ``generate_backward`` computes, in PyTorch: differentiable once more."""
+    *inputs, d_outputs = arguments
+    return _pull(_drawing(d_outputs.shape[2]), inputs, d_outputs)
+
+
+def _backward_setup(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple) -> None:
+    ctx.save_for_backward(*inputs)
+    ctx.save_for_forward(*inputs)
+
+
+def _backward_vjp(ctx: torch.autograd.function.FunctionCtx, *d_gradients: Tensor) -> tuple:
+    arguments = ctx.saved_tensors  # type: ignore[attr-defined]
+    return _pull(_reference_vjp, arguments, d_gradients)
+
+
+torch.library.register_autograd(
+    "micfast::generate_backward", _backward_vjp, setup_context=_backward_setup
+)
+
+
+# torch.func cannot see through an operator's autograd formula, so eager calls go through these two
+# functions around the operators; torch.compile takes the operators themselves.
+
+
+def _push(
+    function: Callable[..., Any], primals: tuple[Tensor, ...], tangents: tuple[Tensor | None, ...]
+) -> Any:
+    """Forward-mode derivative of a function of tensors."""
+    known = tuple(
+        torch.zeros_like(p) if t is None else t for p, t in zip(primals, tangents, strict=True)
+    )
+    return torch.func.jvp(function, primals, known)[1]
+
+
+def _modules_of_all(batch_size: int, in_dims: tuple, tensors: tuple[Tensor, ...]) -> list[Tensor]:
+    """Tensors (B M, ...): the modules of all members of a batch, one after the other."""
+    return [
+        (t.unsqueeze(0).expand(batch_size, *t.shape) if dim is None else t.movedim(dim, 0)).flatten(
+            0, 1
+        )
+        for t, dim in zip(tensors, in_dims, strict=True)
+    ]
+
+
+class _Generate(torch.autograd.Function):
+    """``generate`` for eager autograd, ``torch.func.grad`` and ``torch.func.vmap``."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> Tensor:
+        return torch.ops.micfast.generate(*arguments)
+
+    setup_context = staticmethod(_generate_setup)
+
+    @staticmethod
+    def backward(ctx: Any, d_outputs: Tensor) -> tuple:
+        return (*_GenerateBackward.apply(*ctx.saved_tensors, d_outputs), None)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        return _push(_drawing(ctx.n_steps), ctx.saved_tensors, tangents[:-1])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> tuple[Tensor, int]:
+        *tensors, n_steps = arguments
+        *weight_dims, latent_dim, _ = in_dims
+        if all(dim is None for dim in weight_dims):  # more inputs for the same modules
+            *weights, latents = tensors
+            latents = latents.movedim(latent_dim, 1)
+            outputs = _Generate.apply(*weights, latents.flatten(1, 2), n_steps)
+            return outputs.unflatten(1, latents.shape[1:3]), 1
+        merged = _modules_of_all(info.batch_size, in_dims[:-1], tuple(tensors))
+        outputs = _Generate.apply(*merged, n_steps)
+        return outputs.unflatten(0, (info.batch_size, -1)), 0
+
+
+class _GenerateBackward(torch.autograd.Function):
+    """``generate_backward`` for the same."""
+
+    @staticmethod
+    def forward(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return torch.ops.micfast.generate_backward(*tensors)
+
+    setup_context = staticmethod(_backward_setup)
+    backward = staticmethod(_backward_vjp)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+        return _push(_reference_vjp, ctx.saved_tensors, tangents)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple, *tensors: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        # Always as further modules: inputs of one module would have their gradients summed.
+        merged = _modules_of_all(info.batch_size, in_dims, tensors)
+        gradients = _GenerateBackward.apply(*merged)
+        return tuple(g.unflatten(0, (info.batch_size, -1)) for g in gradients), (0,) * 6
 
 
 SearchTensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -665,29 +782,60 @@ def generate(
 ) -> Tensor:
     """Draw one sequence per module and input vector; differentiable in every tensor.
 
-    Arguments and result as :func:`micfast.reference.generate`.
+    Arguments and result as :func:`micfast.reference.generate`; arrays of NumPy, JAX and others are
+    copied to tensors. Works under ``torch.compile`` and with ``torch.func.grad``, ``vjp``,
+    ``jacrev``, ``jvp`` and ``vmap``. First gradients are the kernel's; second ones and those of
+    forward mode are PyTorch's, through the reference.
 
     Parameters
     ----------
     backend : {"auto", "cpu", "cuda", "torch"}
         See :func:`resolve_backend`.
     n_threads : int, optional
-        Threads of the CPU kernel; ``torch.get_num_threads()`` by default.
+        Threads of the CPU kernel; ``torch.get_num_threads()`` by default, and always in the
+        backward pass and under ``torch.compile``.
 
     Raises
     ------
     ValueError, TypeError
         For shapes, devices or dtypes that do not fit.
     RuntimeError
-        For a backend that is missing here.
+        For a backend that is missing here, and for forward mode with ``backend="cpu"``, whose
+        kernel has none.
     """
     _check_threads("generate", n_threads)
+    W_ih, W_hh, b, W_out, b_out, latents = (
+        tensor if isinstance(tensor, Tensor) else as_tensor(tensor, f"generate: {name}")
+        for name, tensor in (
+            ("W_ih", W_ih),
+            ("W_hh", W_hh),
+            ("b", b),
+            ("W_out", W_out),
+            ("b_out", b_out),
+            ("latents", latents),
+        )
+    )
     weights = (W_ih, W_hh, b, W_out, b_out)
-    if resolve_backend(backend, latents.device) == "torch":
+    resolved = resolve_backend(backend, latents.device)
+    if resolved != "torch" and _in_forward_mode(*weights, latents):
+        if backend != "auto":
+            raise RuntimeError(
+                f"generate: backend {backend!r} has no forward-mode derivatives; use 'auto' or "
+                "'torch'"
+            )
+        resolved = "torch"
+    if resolved == "torch":
         _check_generate("generate", weights, latents, n_steps)
         return reference.generate(*weights, latents, n_steps)
-    with _running(n_threads, None):
+    if torch.compiler.is_compiling():  # which traces neither context variables nor _Generate
         return torch.ops.micfast.generate(*weights, latents, n_steps)
+    with _running(n_threads, None):
+        return _Generate.apply(*weights, latents, n_steps)
+
+
+def _in_forward_mode(*tensors: Tensor) -> bool:
+    """Whether a tensor carries a tangent, which the kernel would drop without a word."""
+    return any(torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in tensors)
 
 
 def invert(
@@ -794,12 +942,19 @@ def _search(
 ) -> InvertResult:
     """The operator of that name, or its reference."""
     _check_threads(name, n_threads)
+    # Not differentiable: say so by results without gradient.
+    weights = tuple(w.detach() for w in weights)  # type: ignore[assignment]
+    targets, init = targets.detach(), init.detach()
     starts = _with_starts(name, init)
     if resolve_backend(backend, targets.device) == "torch":
         _check_search(name, weights, targets, starts, n_iter, tol)
         return getattr(reference, name)(*weights, targets, init, *settings)
-    with _running(n_threads, progress):
-        result = getattr(torch.ops.micfast, name)(*weights, targets, starts, *settings)
+    operator = getattr(torch.ops.micfast, name)
+    if torch.compiler.is_compiling():
+        result = operator(*weights, targets, starts, *settings)
+    else:
+        with _running(n_threads, progress):
+            result = operator(*weights, targets, starts, *settings)
     if init.dim() == 3:  # without the axis of starts, as init came
         axes = (2, 2, 2, 2, 3, 3)
         result = [tensor.squeeze(axis) for tensor, axis in zip(result, axes, strict=True)]

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, unpack_sequence
 
+from micfast._arrays import as_array, tensor_to_numpy
+
 __all__ = [
     "NAN_POLICIES",
     "NanPolicy",
@@ -151,9 +153,7 @@ class Sequences:
 
     def _checked_array(self, targets: Any) -> Array:
         """Targets (N, T, O) as a NumPy array or a tensor."""
-        if not isinstance(targets, np.ndarray | Tensor):
-            targets = _as_array(self._where, targets)
-        targets = self._checked_numbers(targets, "targets")
+        targets = self._checked_numbers(as_array(targets, f"{self._where}: targets"), "targets")
         shape, O = list(targets.shape), self.n_channels
         if len(shape) == 2 and O == 1:
             targets, shape = targets[..., None], [*shape, 1]
@@ -351,20 +351,6 @@ def check_missing(where: str, name: str, X: NDArray[Any], nan_policy: str) -> No
         )
 
 
-def _as_array(where: str, targets: Any) -> Array:
-    """Other libraries' arrays, by way of NumPy if they allow it, else by DLPack."""
-    try:
-        array = np.asarray(targets)
-    except Exception as error:
-        # CuPy, say, refuses to leave its device unasked.
-        if not hasattr(targets, "__dlpack__"):
-            raise TypeError(f"{where}: targets must be an array of numbers ({error})") from error
-    else:
-        if array.dtype != object or not hasattr(targets, "__dlpack__"):
-            return array
-    return torch.from_dlpack(targets)
-
-
 def _to_tensor(chunk: Array, dtype: torch.dtype, device: torch.device | str) -> Tensor:
     """One chunk as a contiguous tensor."""
     if not isinstance(chunk, Tensor):
@@ -376,4 +362,4 @@ def _to_tensor(chunk: Array, dtype: torch.dtype, device: torch.device | str) -> 
 
 def to_numpy(value: Any) -> NDArray[Any]:
     """A tensor or an array as NumPy's."""
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    return tensor_to_numpy(value) if isinstance(value, Tensor) else np.asarray(value)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from micfast._arrays import as_tensor
 from micfast.bank import GeneratorBank
 
 __all__ = ["NAMES", "lattice", "make_starts", "nearest"]
@@ -237,7 +238,7 @@ def _check_number(init: str, n_starts: int | None, number: int) -> None:
 
 
 def _given(init: Any, n_starts: int | None, N: int, M: int, K: int) -> tuple[int, StartMaker]:
-    z = torch.as_tensor(init).detach()
+    z = as_tensor(init, "invert: init").detach()
     S = z.shape[2] if z.ndim == 4 else 1
     allowed = {1: (K,), 2: (N, K), 3: (N, M, K), 4: (N, M, S, K)}
     if tuple(z.shape) != allowed.get(z.ndim) or S < 1:

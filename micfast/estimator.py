@@ -220,7 +220,7 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         T (of the longest) and C of the training sequences.
     n_features_in_ : int
         ``n_timesteps_in_ * n_channels_in_``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Only if X was a data frame with str column names.
 
     Notes

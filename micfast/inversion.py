@@ -227,7 +227,8 @@ def invert(
     Parameters
     ----------
     modules : GeneratorBank, nn.Module or iterable of nn.Module
-        The M modules; torch modules as :meth:`GeneratorBank.from_modules` takes them.
+        The M modules; torch modules as
+        :meth:`micfast.GeneratorBank.from_modules` takes them.
     targets : array of shape (N, T, O), or (N, T) if the modules have one output; or a list
         Tensor, NumPy array (``np.memmap`` included), or what ``np.asarray`` or
         ``torch.from_dlpack`` reads (data frames, JAX arrays); any real dtype, converted to the

@@ -15,7 +15,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from micfast._parallel import parallel_map
-from micfast.sequences import ends
+from micfast._ragged import ends
 from micfast.types import _import_lock, _squared_dtw
 
 __all__ = [

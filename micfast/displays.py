@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from micfast import plots
-from micfast.sequences import ends
+from micfast._ragged import ends
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -33,12 +33,12 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 from micfast import decision, inversion, ops, reference, starts
 from micfast._arrays import for_sklearn
 from micfast._parallel import n_threads, parallel_map
+from micfast._ragged import check_missing, ends, ragged_to_padded, unequal
 from micfast.augment import augment_types
 from micfast.bank import BankFileError, GeneratorBank, Label, as_label, read_bank, write_bank
 from micfast.data.preprocess import Standardizer
 from micfast.decision import comparable as _comparable
 from micfast.inversion import Inversion, progress_reporter
-from micfast.sequences import check_missing, ends, ragged_to_padded, unequal
 from micfast.types import TypeSelection, select_types_per_class
 
 __all__ = ["ModularInverseClassifier"]

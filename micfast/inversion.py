@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from micfast import ops
+from micfast._ragged import to_numpy
 from micfast.bank import GeneratorBank, Label
-from micfast.sequences import NanPolicy, Sequences, to_numpy
+from micfast.sequences import NanPolicy, Sequences
 from micfast.starts import make_starts
 
 __all__ = ["Inversion", "invert"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from micfast._io import atomic_path
-from micfast.sequences import ragged_to_padded
+from micfast._ragged import ragged_to_padded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,22 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, unpack_sequence
 
-from micfast._arrays import as_array, tensor_to_numpy
+from micfast._arrays import as_array
+from micfast._ragged import one_by_one, padded_array, to_numpy
 
-__all__ = [
-    "NAN_POLICIES",
-    "NanPolicy",
-    "Sequences",
-    "check_missing",
-    "ends",
-    "one_by_one",
-    "padded",
-    "ragged_to_padded",
-    "to_numpy",
-    "unequal",
-]
+__all__ = ["NAN_POLICIES", "NanPolicy", "Sequences", "padded"]
 
 Array: TypeAlias = Any  # numpy.ndarray or Tensor
 NanPolicy = Literal["propagate", "omit", "raise"]
@@ -226,41 +215,6 @@ class Sequences:
         return mask
 
 
-def one_by_one(value: Any) -> list[Array] | None:
-    """The sequences of a list, a nested tensor or a packed sequence; None for anything else.
-
-    NumPy arrays, or tensors if all of them are.
-    """
-    if isinstance(value, PackedSequence):
-        return list(unpack_sequence(value))
-    if isinstance(value, Tensor):
-        return list(value.detach().unbind()) if value.is_nested else None
-    if isinstance(value, np.ndarray):
-        if value.dtype != object or value.ndim != 1:
-            return None
-    elif not isinstance(value, list | tuple):
-        return None
-    if len(value) == 0:
-        return None
-    if all(isinstance(item, Tensor) for item in value):
-        items: list[Any] = list(value)
-    else:
-        try:
-            items = [to_numpy(item) for item in value]
-        except ValueError:  # ragged within
-            return None
-    return items if all(item.ndim > 0 for item in items) else None
-
-
-def unequal(value: Any) -> list[Array] | None:
-    """As :func:`one_by_one`, but None for a list that is as good as an array: all of one shape."""
-    items = one_by_one(value)
-    is_list = isinstance(value, list | tuple) and not isinstance(value, PackedSequence)
-    if items is None or (is_list and len({tuple(item.shape) for item in items}) == 1):
-        return None
-    return items
-
-
 def padded(
     items: Sequence[Array],
     n_steps: int,
@@ -275,80 +229,7 @@ def padded(
         for row, item in zip(values, items, strict=True):
             row[: len(item)] = item
         return values
-    array = np.full(shape, np.nan, dtype=_NUMPY_DTYPES[dtype])
-    with np.errstate(over="ignore"):
-        for row, item in zip(array, items, strict=True):
-            row[: len(item)] = item
-    return torch.from_numpy(array).to(device)
-
-
-def ragged_to_padded(where: str, name: str, value: Any) -> NDArray[Any] | None:
-    """Sequences of unequal lengths as an array (N, T, C) with NaN after their ends.
-
-    Parameters
-    ----------
-    where, name : str
-        The function and its argument, for messages.
-    value : object
-
-    Returns
-    -------
-    ndarray or None
-        float32 if all of them are, else float64; None where :func:`unequal` gives it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If their numbers of channels differ, one is empty, or they hold no real numbers.
-    """
-    items = unequal(value)
-    if items is None:
-        return None
-    arrays = [to_numpy(item) for item in items]
-    arrays = [array[:, None] if array.ndim == 1 else array for array in arrays]
-    for i, array in enumerate(arrays):
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"{where}: {name}[{i}] must hold real numbers, got dtype {array.dtype}")
-        if array.ndim != 2 or 0 in array.shape or array.shape[1] != arrays[0].shape[-1]:
-            raise ValueError(
-                f"{where}: sequences of unequal lengths must have shape [n_timesteps, n_channels] "
-                f"with one n_channels and no 0, got {list(array.shape)} at {name}[{i}] and "
-                f"{list(arrays[0].shape)} at {name}[0]"
-            )
-    single = all(array.dtype == np.float32 for array in arrays)
-    longest, dtype = max(map(len, arrays)), torch.float32 if single else torch.float64
-    return padded(arrays, longest, arrays[0].shape[1], dtype).numpy()
-
-
-def ends(X: NDArray[Any]) -> NDArray[np.int64]:
-    """Steps up to the last that isn't NaN in all channels, of sequences (..., T, C)."""
-    known = ~np.isnan(X).all(axis=-1)
-    last = X.shape[-2] - known[..., ::-1].argmax(axis=-1)
-    return np.where(known.any(axis=-1), last, 0).astype(np.int64)
-
-
-def check_missing(where: str, name: str, X: NDArray[Any], nan_policy: str) -> None:
-    """Require a value in each of the sequences (N, T, C), and no NaN but where it may be.
-
-    That is after a sequence's end; with the policy "omit", everywhere.
-    """
-    missing = np.isnan(X)
-    if not missing.any():
-        return
-    lengths = ends(X)
-    if (lengths == 0).any():
-        raise ValueError(
-            f"{where}: Input {name} contains NaN. {name}[{lengths.argmin()}] holds nothing else"
-        )
-    if nan_policy == "omit":
-        return
-    within = missing & (np.arange(X.shape[1]) < lengths[:, None])[..., None]
-    if within.any():
-        raise ValueError(
-            f"{where}: Input {name} contains NaN. It may only follow the last step of a sequence; "
-            f"{name}[{within.any(axis=(1, 2)).argmax()}] holds some before. With nan_policy='omit' "
-            "these are missing values"
-        )
+    return torch.from_numpy(padded_array(items, n_steps, _NUMPY_DTYPES[dtype])).to(device)
 
 
 def _to_tensor(chunk: Array, dtype: torch.dtype, device: torch.device | str) -> Tensor:
@@ -358,8 +239,3 @@ def _to_tensor(chunk: Array, dtype: torch.dtype, device: torch.device | str) -> 
         with np.errstate(over="ignore"):
             chunk = torch.from_numpy(np.array(chunk, dtype=_NUMPY_DTYPES[dtype], order="C"))
     return chunk.to(dtype=dtype, device=device).contiguous()
-
-
-def to_numpy(value: Any) -> NDArray[Any]:
-    """A tensor or an array as NumPy's."""
-    return tensor_to_numpy(value) if isinstance(value, Tensor) else np.asarray(value)

@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from micfast._io import atomic_path
 from micfast._parallel import n_threads, parallel_map
+from micfast._ragged import check_missing, ends, ragged_to_padded
 from micfast.data._fetch import cache_dir
-from micfast.sequences import check_missing, ends, ragged_to_padded
 
 __all__ = ["TypeSelection", "select_types", "select_types_per_class"]
 

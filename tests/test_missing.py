@@ -249,3 +249,32 @@ def test_opcheck():
         torch.ops.micfast.train.default,
         (*weights, types, *fleet, 5, 0.01, 0.9, 0.999, 1e-8, 3, True),
     )
+
+
+@needs_kernel
+@pytest.mark.parametrize(("T", "O", "n_iter"), [(10_000, 1, 0), (30, 128, 1)])
+def test_long_sequences_and_many_channels(T, O, n_iter):
+    """Autograd over ten thousand steps takes its time: there, gradients are only seen to be."""
+    weights = random_weights(2, 3, 2, O, torch.float64)
+    targets = torch.randn(3, T, O, dtype=torch.float64)
+    targets[1, T // 2 :] = torch.nan
+    problem = (*weights, targets, uniform_starts(2, torch.float64))
+    for solver in (ops.invert, ops.invert_lm):
+        kernel = solver(*problem, n_iter, omit_nan=True, backend="cpu")
+        expected = solver(*problem, n_iter, omit_nan=True, backend="torch")
+        assert relative_difference(kernel.errors, expected.errors) < 1e-9
+        assert relative_difference(kernel.latents, expected.latents) < 1e-7
+        longer = solver(*problem, 4, omit_nan=True, return_history=True)
+        assert longer.latents.isfinite().all()
+        assert not torch.equal(longer.latent_history[0], longer.latent_history[1])
+    types, *fleet = random_fleet(2, 2, T, O, torch.float64)
+    types[0, 1, T // 3 :] = torch.nan
+    trained = ops.train(*weights, types, *fleet, 20, omit_nan=True, n_curve=2)
+    assert all(w.isfinite().all() for w in trained)
+    assert (trained.loss_curve[:, 1] < trained.loss_curve[:, 0]).all()
+    if O > 1:
+        arguments = (*weights, types, *fleet, 2, 0.01, 0.9, 0.999, 1e-3)
+        kernel = ops.train(*arguments, omit_nan=True, backend="cpu")
+        expected = ops.train(*arguments, omit_nan=True, backend="torch")
+        for got, want in zip(kernel, expected, strict=True):
+            assert relative_difference(got, want) < 1e-7

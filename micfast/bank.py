@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import micfast
 from micfast._arrays import as_tensor
 from micfast._io import atomic_path
 
@@ -420,8 +421,18 @@ class GeneratorBank:
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"GeneratorBank is immutable: {name} can't be deleted")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.weights, self.classes, self._metadata)
+    # NumPy arrays instead of tensors: pickles depend on no torch version, and skops can read them.
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "weights": [tensor.cpu().numpy() for tensor in self.weights],
+            "classes": list(self.classes),
+            "metadata": self._metadata,
+            "device": str(self.device),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        weights = [torch.from_numpy(np.array(w)).to(state["device"]) for w in state["weights"]]
+        GeneratorBank.__init__(self, *weights, classes=state["classes"], metadata=state["metadata"])
 
     def __repr__(self) -> str:
         parts = [
@@ -731,13 +742,6 @@ class GeneratorBank:
         return read_bank(path)[0].to(device=device)
 
 
-def _rebuild(
-    weights: Sequence[Tensor], classes: Sequence[Label], metadata: Mapping[str, Any]
-) -> GeneratorBank:
-    """Unpickle."""
-    return GeneratorBank(*weights, classes=classes, metadata=metadata)
-
-
 # -- files, as the estimator shares them ---------------------------------------------------------
 
 
@@ -756,6 +760,7 @@ def write_bank(
     header = {
         "format": _FORMAT,
         "format_version": str(_FORMAT_VERSION),
+        "micfast_version": micfast.__version__,
         "classes": json.dumps(list(bank.classes), allow_nan=False),
         "metadata": json.dumps(bank._metadata, allow_nan=False),
     }
@@ -821,10 +826,11 @@ def _check_header(path: str | os.PathLike[str], header: Mapping[str, str]) -> No
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) >= 1):
         raise BankFileError(path, f"format_version must be a positive integer, got {text[:40]!r}")
     if int(text) > _FORMAT_VERSION:
+        writer = header.get("micfast_version", "")[:40]
         raise BankFileError(
             path,
-            f"written by a newer micfast (format version {text}, this one reads up to "
-            f"{_FORMAT_VERSION}): update micfast",
+            f"written by a newer micfast ({f'{writer}, ' * bool(writer)}format version {text}, "
+            f"this one, {micfast.__version__}, reads up to {_FORMAT_VERSION}): update micfast",
         )
 
 

@@ -9,15 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn
 import torch
 from scipy import sparse
 from scipy.special import softmax
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import VotingClassifier
+from sklearn.exceptions import ConvergenceWarning, NotFittedError, UnsetMetadataPassedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import micfast
@@ -135,6 +139,57 @@ def test_works_inside_sklearn():
     assert cross_val_score(small(), X, y, cv=3).mean() > 0.9
     assert clone(small(n_types=3)).n_types == 3
     assert small().set_params(n_types=1).fit(X, y).types_.shape[1] == 1
+
+
+@needs_kernel
+def test_works_with_more_of_sklearn():
+    model = CalibratedClassifierCV(small(), cv=2).fit(X, y)
+    assert (model.predict(X_NEW) == Y_NEW).mean() > 0.9
+    voting = VotingClassifier([("a", small()), ("b", small(n_types=1))], voting="soft")
+    assert voting.fit(X, y).score(X_NEW, Y_NEW) > 0.9
+    scores = cross_validate(small(), X, y, cv=2, scoring=["accuracy", "neg_log_loss"])
+    assert scores["test_accuracy"].mean() > 0.9
+    assert np.isfinite(scores["test_neg_log_loss"]).all()
+
+
+def test_set_output():
+    pandas = pytest.importorskip("pandas")
+    clf = small().set_output(transform="pandas")
+    frame = clf.fit_transform(X, y)
+    assert isinstance(frame, pandas.DataFrame)
+    assert frame.columns.tolist() == clf.get_feature_names_out().tolist()
+    np.testing.assert_array_equal(frame, small().fit_transform(X, y))
+    pipeline = make_pipeline(small(), LogisticRegression()).set_output(transform="pandas")
+    pipeline.fit(X, y)
+    assert pipeline[-1].feature_names_in_.tolist() == frame.columns.tolist()
+    assert pipeline.score(X_NEW, Y_NEW) > 0.9
+
+
+def test_weights_of_samples():
+    """``fit`` has none, and says so; ``score`` has, also by metadata routing."""
+    weights = np.where(y == "arch", 1.0, 0.0)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'sample_weight'"):
+        small().fit(X, y, sample_weight=weights)
+    with sklearn.config_context(enable_metadata_routing=True):
+        search = GridSearchCV(small(), {"n_types": [1]}, cv=2, error_score="raise")
+        with pytest.raises(UnsetMetadataPassedError, match="set_score_request"):
+            search.fit(X, y, sample_weight=weights)
+        # Only arches count, and nobody is told that they are something else.
+        wrong = np.where(y == "arch", y, "line")
+        search.set_params(estimator=small().set_score_request(sample_weight=True))
+        assert search.fit(X, wrong, sample_weight=weights).best_score_ > 0.9
+
+
+def test_sklearn_tags():
+    tags = get_tags(small())
+    assert tags.estimator_type == "classifier"
+    assert tags.input_tags.three_d_array
+    assert tags.input_tags.two_d_array
+    assert not tags.input_tags.allow_nan
+    assert not tags.input_tags.sparse
+    assert tags.classifier_tags.multi_class
+    assert tags.target_tags.required
+    assert not tags.non_deterministic
 
 
 def test_constructor_only_stores():
@@ -1215,6 +1270,17 @@ def test_verbose(capsys):
 def saved(clf, path):
     clf.save(path)
     return ModularInverseClassifier.load(path)
+
+
+def test_skops(fitted):
+    skops_io = pytest.importorskip("skops.io")
+    data = skops_io.dumps(fitted)
+    untrusted = skops_io.get_untrusted_types(data=data)
+    assert untrusted
+    assert all(name.startswith("micfast.") for name in untrusted)
+    again = skops_io.loads(data, trusted=untrusted)
+    np.testing.assert_array_equal(again.predict_proba(X_NEW), fitted.predict_proba(X_NEW))
+    same_fit(again, fitted)
 
 
 def test_pickle(fresh, fitted):

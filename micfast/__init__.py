@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from micfast import _fork  # noqa: F401 - acts by being imported
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:

@@ -12,6 +12,9 @@ from pathlib import Path
 
 __all__ = ["atomic_path", "check_output_path"]
 
+# What a write() can end with; such an error names no file.
+_WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -52,9 +55,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield target
         return
     temporary = target.with_name(f".{target.stem}.{secrets.token_hex(6)}.tmp{target.suffix}")
+    made = False
     try:
         # Not tempfile.mkstemp: its files are readable by their owner only, umask or not.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        made = True
         yield temporary
         if mode is not None:
             os.chmod(temporary, stat.S_IMODE(mode))
@@ -64,9 +69,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         if error.filename == str(temporary) and not target.parent.is_dir():
             raise _no_folder(target) from None
         raise
+    except OSError as error:
+        if not _is_about(error, temporary):
+            raise
+        # By the name that the caller knows: some say none, the others a name that is gone.
+        raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
-        # After os.replace there is nothing left to remove.
-        temporary.unlink(missing_ok=True)
+        if made:  # after os.replace there is nothing left to remove
+            temporary.unlink(missing_ok=True)
 
 
 def check_output_path(path: str | os.PathLike[str]) -> None:
@@ -101,6 +111,13 @@ def _replaceable_mode(target: Path) -> int | None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "a file must be named, not a folder", str(target))
     return mode
+
+
+def _is_about(error: OSError, temporary: Path) -> bool:
+    """Whether this is about writing the temporary file, be it named or not."""
+    if error.filename is None:
+        return error.errno in _WRITE_ERRORS
+    return error.errno is not None and os.fspath(error.filename) == str(temporary)
 
 
 def _no_folder(target: Path) -> FileNotFoundError:

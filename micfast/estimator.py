@@ -427,35 +427,41 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         ConvergenceWarning
             If a module has not learned its types after all retries.
         """
-        self._check_params()
-        X = self._check_sequences(X, reset=True)
-        y = _check_y(y, X)
-        classes, codes = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(
-                f"{_NAME}.fit: y must hold at least two classes, got 1 class: {classes[0]!r}"
-            )
-        labels = [as_label(label) for label in classes]
-        self._check_reject_label(labels)
-        # Sorted by class, so that not even a sum's rounding depends on how classes interleave.
-        order = np.argsort(codes, kind="stable")
-        X, codes = X[order], codes[order]
+        before = self.__dict__.copy()
+        try:
+            self._check_params()
+            X = self._check_sequences(X, reset=True)
+            y = _check_y(y, X)
+            classes, codes = np.unique(y, return_inverse=True)
+            if len(classes) < 2:
+                raise ValueError(
+                    f"{_NAME}.fit: y must hold at least two classes, got 1 class: {classes[0]!r}"
+                )
+            labels = [as_label(label) for label in classes]
+            self._check_reject_label(labels)
+            # By class, so that not even a sum's rounding depends on how classes interleave.
+            order = np.argsort(codes, kind="stable")
+            X, codes = X[order], codes[order]
 
-        self._entropy = check_random_state(self.random_state).randint(
-            2**32, size=4, dtype=np.uint32
-        )
-        self.standardizer_ = (
-            None if self.standardize is None else Standardizer(self.standardize).fit(X)
-        )
-        Z = self._standardized(X)
-        parts = [Z[codes == c] for c in range(len(classes))]
-        types, self.type_info_ = self._select_types(labels, parts)
-        self.banks_, self.training_report_ = self._train(labels, types, list(map(len, parts)))
-        self._warn_unlearned(self.training_report_, stacklevel=3)
-        self.types_ = self._unstandardized(types)
-        self.classes_ = classes
-        self.calibration_ = [*self._calibrate(labels, parts, types, self.banks_)]
-        self.temperature_ = self._fit_temperature(labels, parts)
+            self._entropy = check_random_state(self.random_state).randint(
+                2**32, size=4, dtype=np.uint32
+            )
+            self.standardizer_ = (
+                None if self.standardize is None else Standardizer(self.standardize).fit(X)
+            )
+            Z = self._standardized(X)
+            parts = [Z[codes == c] for c in range(len(classes))]
+            types, self.type_info_ = self._select_types(labels, parts)
+            self.banks_, self.training_report_ = self._train(labels, types, list(map(len, parts)))
+            self._warn_unlearned(self.training_report_, stacklevel=3)
+            self.types_ = self._unstandardized(types)
+            self.classes_ = classes
+            self.calibration_ = [*self._calibrate(labels, parts, types, self.banks_)]
+            self.temperature_ = self._fit_temperature(labels, parts)
+        except BaseException:
+            # Ctrl-C in a second fit: better the old model than old modules in new units.
+            self.__dict__ = before
+            raise
         return self
 
     def add_class(self, X: Any, label: Label) -> ModularInverseClassifier:
@@ -490,16 +496,19 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         classes = _append_label(self.classes_, label)
         banks, types, info, reports, own = self._fit_one("add_class", X, label)
         order = np.argsort(classes)
-        self.banks_ = [
-            bank.with_module(label, new).select(indices=order)
-            for bank, new in zip(self.banks_, banks, strict=True)
-        ]
-        self.types_ = np.concatenate([self.types_, types])[order]
-        self.type_info_ = [[*self.type_info_, info][i] for i in order]
-        self.calibration_ = [[*self.calibration_, own][i] for i in order]
         all_reports = [*self._reports_by_class(), reports]
-        self.training_report_ = _flat(all_reports[i] for i in order)
-        self.classes_ = classes[order]
+        # All in one step, as in the next two methods: Ctrl-C never comes between them.
+        self.__dict__.update(
+            banks_=[
+                bank.with_module(label, new).select(indices=order)
+                for bank, new in zip(self.banks_, banks, strict=True)
+            ],
+            types_=np.concatenate([self.types_, types])[order],
+            type_info_=[[*self.type_info_, info][i] for i in order],
+            calibration_=[[*self.calibration_, own][i] for i in order],
+            training_report_=_flat(all_reports[i] for i in order),
+            classes_=classes[order],
+        )
         return self
 
     def refit_class(self, X: Any, label: Label) -> ModularInverseClassifier:
@@ -531,14 +540,15 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         label = self._check_label("refit_class", label, exists=True)
         banks, types, info, reports, own = self._fit_one("refit_class", X, label)
         position = self.bank_.index(label)
-        self.banks_ = [
-            bank.replace(label, new) for bank, new in zip(self.banks_, banks, strict=True)
-        ]
-        self.types_ = self.types_.copy()
-        self.types_[position] = types[0]
-        self.type_info_ = _replaced(self.type_info_, position, info)
-        self.calibration_ = _replaced(self.calibration_, position, own)
-        self.training_report_ = _flat(_replaced(self._reports_by_class(), position, reports))
+        all_types = self.types_.copy()
+        all_types[position] = types[0]
+        self.__dict__.update(
+            banks_=[bank.replace(label, new) for bank, new in zip(self.banks_, banks, strict=True)],
+            types_=all_types,
+            type_info_=_replaced(self.type_info_, position, info),
+            calibration_=_replaced(self.calibration_, position, own),
+            training_report_=_flat(_replaced(self._reports_by_class(), position, reports)),
+        )
         return self
 
     def remove_class(self, label: Label) -> ModularInverseClassifier:
@@ -566,11 +576,14 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
         position = self.bank_.index(label)
         kept = [i for i in range(len(self.classes_)) if i != position]
         reports = self._reports_by_class()
-        self.banks_ = [bank.without(label) for bank in self.banks_]
-        self.types_, self.classes_ = self.types_[kept], self.classes_[kept]
-        self.type_info_ = [self.type_info_[i] for i in kept]
-        self.calibration_ = [self.calibration_[i] for i in kept]
-        self.training_report_ = _flat(reports[i] for i in kept)
+        self.__dict__.update(
+            banks_=[bank.without(label) for bank in self.banks_],
+            types_=self.types_[kept],
+            classes_=self.classes_[kept],
+            type_info_=[self.type_info_[i] for i in kept],
+            calibration_=[self.calibration_[i] for i in kept],
+            training_report_=_flat(reports[i] for i in kept),
+        )
         return self
 
     # -- use -----------------------------------------------------------------------------------

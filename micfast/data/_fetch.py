@@ -21,6 +21,8 @@ __all__ = ["DownloadError", "RemoteFile", "cache_dir", "data_dir", "locate"]
 # Largest archive member that is unpacked, in bytes: the UCI file has about 8e6, so a member that
 # unpacks to more than this is not the one that was asked for.
 _MAX_MEMBER_BYTES = 64 * 2**20
+# A server that sends nothing for so long has stalled. Older versions of pooch would wait forever.
+_TIMEOUT_S = 30
 
 
 class DownloadError(OSError):
@@ -174,13 +176,21 @@ def _retrieve(file: RemoteFile, path: Path, known_sha256: str | None) -> None:
     """Let pooch check the cached file or download it; the download is atomic."""
     import pooch
 
+    # Not left to pooch, which fails where two processes make the folder at once.
+    path.parent.mkdir(parents=True, exist_ok=True)
     pooch.retrieve(
         file.url,
         known_hash=known_sha256,
         fname=path.name,
         path=path.parent,
-        downloader=_download_member(path.name) if file.in_archive else None,
+        downloader=_download_member(path.name) if file.in_archive else _http(),
     )
+
+
+def _http() -> Callable[[str, str | os.PathLike[str], object], None]:
+    import pooch
+
+    return pooch.HTTPDownloader(timeout=_TIMEOUT_S)
 
 
 def _download_member(member: str) -> Callable[[str, str | os.PathLike[str], object], None]:
@@ -191,11 +201,9 @@ def _download_member(member: str) -> Callable[[str, str | os.PathLike[str], obje
     """
 
     def download(url: str, output_file: str | os.PathLike[str], pooch_object: object) -> None:
-        import pooch
-
         with tempfile.TemporaryDirectory() as folder:
             archive = Path(folder) / "archive.zip"
-            pooch.HTTPDownloader()(url, archive, pooch_object)
+            _http()(url, archive, pooch_object)
             with zipfile.ZipFile(archive) as opened:
                 entries = [e for e in opened.infolist() if Path(e.filename).name == member]
                 if not entries:

@@ -148,6 +148,38 @@ def test_invert(device, dtype, size, n_iter, n_starts, data):
         assert relative_difference(getattr(kernel, name), getattr(expected, name)) < tolerance
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@SETTINGS
+@given(size=sizes, n_iter=st.integers(0, 3), n_starts=st.integers(1, 2), data=st.data())
+def test_invert_lm(device, dtype, size, n_iter, n_starts, data):
+    M, N, T, H, K, O = size
+    weights = random_weights(M, H, K, O, dtype, scale=1)
+    targets = torch.randn(N, T, O, dtype=dtype)
+    init = torch.rand(1, 1, n_starts, K, dtype=dtype)
+    arguments = (*weights, targets, init, n_iter, 0.1, data.draw(st.booleans()), True)
+    kernel, expected = device.call("invert_lm", *arguments), reference.invert_lm(*arguments)
+    # A sequence of accepted and refused steps may turn at a rounding: errors only.
+    tolerance = 1e-6 if dtype == torch.float64 else 2e-2
+    assert relative_difference(kernel.errors, expected.errors) < tolerance
+    assert relative_difference(kernel.error_history, expected.error_history) < tolerance
+    assert torch.equal(kernel.n_iter_used, expected.n_iter_used)
+
+
+def test_invert_lm_with_missing_values_and_tol(device):
+    for H, dtype in ((7, torch.float64), (10, torch.float32), (20, torch.float32)):
+        weights = random_weights(2, H, 4, 3, dtype, scale=1)
+        targets = with_holes(torch.randn(19, 9, 3, dtype=dtype))
+        targets[4] = torch.nan  # no value at all
+        init = torch.full((1, 1, 1, 4), 0.25, dtype=dtype)
+        arguments = (*weights, targets, init, 6, 0.1, True, False, 1e-2)
+        kernel = device.call("invert_lm", *arguments, omit_nan=True)
+        expected = reference.invert_lm(*arguments, omit_nan=True)
+        assert kernel.errors[:, 4].isnan().all()
+        known = [n for n in range(19) if n != 4]
+        assert relative_difference(kernel.errors[:, known], expected.errors[:, known]) < 1e-3
+        assert kernel.converged.any()
+
+
 @pytest.mark.parametrize("H", [7, 10, 20])
 def test_invert_many_steps(device, H):
     weights = random_weights(2, H, 4, 2, scale=1)
@@ -240,6 +272,10 @@ def test_a_result_does_not_depend_on_the_targets_around_it(device, H):
         alone = device.call("invert", *one, targets[n : n + 1], init, 6)
         assert torch.equal(alone.errors[0, 0], together.errors[module, n])
         assert torch.equal(alone.latents[0, 0], together.latents[module, n])
+    together = device.call("invert_lm", *weights, targets, init, 4)
+    one = tuple(w[2:] for w in weights)
+    alone = device.call("invert_lm", *one, targets[17:18], init, 4)
+    assert torch.equal(alone.latents[0, 0], together.latents[2, 17])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -295,6 +331,7 @@ def everything(device):
         results += device.call(
             "invert", *weights, targets, init, 6, 0.05, 0.9, 0.99, 1e-8, False, True, 0.01
         )
+        results += device.call("invert_lm", *weights, targets, init, 4, 0.1, True, True)
         types, *fleet = random_fleet(2, 4, 6, 3, dtype)
         results += device.call("train", *weights, types, *fleet, 9)
         inputs = [w.clone().requires_grad_(True) for w in weights]

@@ -38,6 +38,11 @@ void bind(py::module_& m, const std::string& suffix) {
           return cuda::run(invert_of<T>(a), launch_of(at));
         },
         no_gil);
+  m.def(("invert_lm_" + suffix).c_str(),
+        [](const InvertLMArguments& a, const LaunchArguments& at) {
+          return cuda::run(invert_lm_of<T>(a), launch_of(at));
+        },
+        no_gil);
   m.def(("train_" + suffix).c_str(),
         [](const TrainArguments& a, int64_t begin, int64_t end, const LaunchArguments& at) {
           return cuda::run(train_of<T>(a), begin, end, launch_of(at));

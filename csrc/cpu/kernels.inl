@@ -5,6 +5,7 @@
 #include "../activations.h"
 #include "../lstm_cell.h"
 #include "../philox.h"
+#include "../levenberg_marquardt.h"
 #include "accumulate.h"
 #include "sequence.h"
 #include "blocks.h"

@@ -25,13 +25,12 @@ template <class T>
 int64_t run(const GenerateBackwardProblem<T>& p, const Launch& launch);
 template <class T>
 int64_t run(const InvertProblem<T>& p, const Launch& launch);
+template <class T>
+int64_t run(const InvertLMProblem<T>& p, const Launch& launch);
 // Episodes [begin, end): the launches of one training follow one another on the stream with the
 // same workspace.
 template <class T>
 int64_t run(const TrainProblem<T>& p, int64_t begin, int64_t end, const Launch& launch);
-
-int device_count();
-const char* compiled_for();
 
 }  // namespace cuda
 }  // namespace micfast

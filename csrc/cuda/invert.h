@@ -52,19 +52,13 @@ struct Inverter {
     return (t * place.P + place.pair) * sequence.O + o;
   }
 
-  // Where values may be missing, a NaN is one. (An infinite target counts as missing there; its
-  // pair's scale is NaN.)
-  MICFAST_INLINE T residual_of(T y, T target) const {
-    return p.search.counts && !(target - target == 0) ? T(0) : y - target;
-  }
-
   // Mean squared error of the sequence drawn from z; keeps tape and residuals if asked.
   template <Keep kKeep>
   MICFAST_INLINE T measure(const T* z_pair, const T* target) {
     T sum = 0;
     const int length = progress[place.pair].length;
     sequence.template forward<kKeep>(z_pair, [&](int t, int o, T y) {
-      const T r = t < length ? residual_of(y, target[t * sequence.O + o]) : T(0);
+      const T r = t < length ? tile_residual(p.search, y, target[t * sequence.O + o]) : T(0);
       sum = fused(r, r, sum);
       if constexpr (kKeep == Keep::kTape) residual[residual_at(t, o)] = r;
     });
@@ -103,16 +97,12 @@ struct Inverter {
     at.lowest_before = at.lowest;
   }
 
-  MICFAST_INLINE void record(T* errors, T* latents, int64_t index, T error, const T* values) const {
-    if (place.lane == 0) errors[index] = error;
-    place.for_share(K, [&](int k) { latents[index * K + k] = values[k]; });
-  }
   MICFAST_INLINE void record_history(int64_t i, const SearchTile<T>& tile, T error,
                                      const T* values) const {
-    if (!p.search.error_history || !tile.counts || !place.works) return;
+    if (!p.search.error_history || !tile.counts) return;
     const int64_t first = i * s.n_modules * s.n_targets;
-    record(p.search.error_history + first, p.search.latent_history + first * K, tile.index(), error,
-           values);
+    record_pair(place, p.search.error_history + first, p.search.latent_history + first * K,
+                tile.index(), error, values, K);
   }
 
   MICFAST_INLINE void run(const SearchTile<T>& tile, const PackedModules<T>& packed) {
@@ -129,21 +119,10 @@ struct Inverter {
       z_pair[k] = tile.start()[k];
       moment1[place.pair * K + k] = moment2[place.pair * K + k] = 0;
     });
-    T poison = 0;  // or NaN for a target that is not finite
-    place.for_share(tile.length() * O, [&](int64_t j) {
-      if (!search.counts || target[j] == target[j]) poison += target[j] * 0;
-    });
-    poison = pair_sum(place, poison, scratch);
-    if (place.works && place.lane == 0) {
-      // Without any value the mean is 0 / 0.
-      const double mean = tile.n_values() > 0 ? 1. / static_cast<double>(tile.n_values()) : NAN;
-      state = {0,
-               0,
-               static_cast<T>(mean + static_cast<double>(poison)),
-               tile.length(),
-               static_cast<int32_t>(search.n_iter),
+    const double scale = error_scale(tile, place, scratch);
+    if (place.works && place.lane == 0)
+      state = {0,   0, static_cast<T>(scale), tile.length(), static_cast<int32_t>(search.n_iter),
                true};
-    }
     block_sync();
 
     for (int64_t i = 0; i < search.n_iter; ++i) {
@@ -170,7 +149,7 @@ struct Inverter {
     if (!p.unprojected_error) error = measure<Keep::kNothing>(z_pair, target);
     record_history(search.n_iter, tile, error, z_pair);
     if (place.works && tile.counts) {
-      record(search.errors, search.latents, tile.index(), error, z_pair);
+      record_pair(place, search.errors, search.latents, tile.index(), error, z_pair, K);
       if (place.lane == 0) {
         search.n_iter_used[tile.index()] = state.n_iter_used;
         search.converged[tile.index()] = !state.moving && error == error;

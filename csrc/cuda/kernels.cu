@@ -11,12 +11,14 @@
 #include "../activations.h"
 #include "../lstm_cell.h"
 #include "../philox.h"
+#include "../levenberg_marquardt.h"
 #include "tile.h"
 #include "sequence.h"
 #include "weight_gradient.h"
 #include "generate.h"
 #include "search.h"
 #include "invert.h"
+#include "invert_lm.h"
 #include "train.h"
 #include "cuda.h"
 
@@ -66,16 +68,22 @@ inline Plan single_plan(const Sizes& s, int64_t n_items) {
   return plan;
 }
 
-template <class T, int kHidden>
-int64_t run_invert(const InvertProblem<T>& p, const Launch& at) {
+// Whether a kernel with its number of units as a template parameter can have the shared memory that
+// it needs: not with very many inputs or outputs.
+inline bool fits(const Plan& plan) { return plan.shared_bytes <= shared_memory_limit(); }
+
+template <class T, template <class, int> class Solver, int kHidden, class Problem>
+int64_t run_search(void (*kernel)(Problem, Plan, char*, char*), const Problem& p,
+                   const Launch& at) {
   const Sizes& s = p.search.sizes;
   Plan plan = search_plan(s);
-  measure<Inverter<T, kHidden>>(p, plan);
-  set_blocks(invert_kernel<T, kHidden>, plan);
+  measure<Solver<T, kHidden>>(p, plan);
+  if (!fits(plan)) return -1;
+  set_blocks(kernel, plan);
   const int64_t packed = packed_bytes<T>(s);
   if (at.workspace) {
     pack(s, p.search.weights, at);
-    launch(invert_kernel<T, kHidden>, plan.n_blocks, plan.threads, plan.shared_bytes,
+    launch(kernel, plan.n_blocks, plan.threads, plan.shared_bytes,
            static_cast<LaunchStream>(at.stream), p, plan, at.workspace, at.workspace + packed);
   }
   return packed + plan.n_blocks * plan.global_bytes;
@@ -85,6 +93,7 @@ template <class T, int kHidden>
 int64_t run_train(const TrainProblem<T>& p, int64_t begin, int64_t end, const Launch& at) {
   Plan plan = single_plan(p.sizes, p.sizes.n_modules);
   measure<Trainer<T, kHidden>>(p, plan);
+  if (!fits(plan)) return -1;
   set_blocks(train_kernel<T, kHidden>, plan);
   Space kept{nullptr, 0, nullptr};
   const TrainState<T> state(p.sizes, kept);
@@ -148,23 +157,42 @@ template <>
 int64_t run(const InvertProblem<float>& p, const Launch& at) {
   const DeviceGuard guard(at.device);
   const int64_t H = p.search.sizes.hidden_size;
-  return H == 10   ? run_invert<float, 10>(p, at)
-         : H == 20 ? run_invert<float, 20>(p, at)
-                   : run_invert<float, 0>(p, at);
+  const int64_t bytes = H == 10   ? run_search<float, Inverter, 10>(invert_kernel<float, 10>, p, at)
+                        : H == 20 ? run_search<float, Inverter, 20>(invert_kernel<float, 20>, p, at)
+                                  : -1;
+  return bytes >= 0 ? bytes : run_search<float, Inverter, 0>(invert_kernel<float, 0>, p, at);
 }
 template <>
 int64_t run(const InvertProblem<double>& p, const Launch& at) {
   const DeviceGuard guard(at.device);
-  return run_invert<double, 0>(p, at);
+  return run_search<double, Inverter, 0>(invert_kernel<double, 0>, p, at);
+}
+
+template <>
+int64_t run(const InvertLMProblem<float>& p, const Launch& at) {
+  const DeviceGuard guard(at.device);
+  const int64_t H = p.search.sizes.hidden_size;
+  const int64_t bytes =
+      H == 10   ? run_search<float, LevenbergMarquardt, 10>(invert_lm_kernel<float, 10>, p, at)
+      : H == 20 ? run_search<float, LevenbergMarquardt, 20>(invert_lm_kernel<float, 20>, p, at)
+                : -1;
+  return bytes >= 0 ? bytes
+                    : run_search<float, LevenbergMarquardt, 0>(invert_lm_kernel<float, 0>, p, at);
+}
+template <>
+int64_t run(const InvertLMProblem<double>& p, const Launch& at) {
+  const DeviceGuard guard(at.device);
+  return run_search<double, LevenbergMarquardt, 0>(invert_lm_kernel<double, 0>, p, at);
 }
 
 template <>
 int64_t run(const TrainProblem<float>& p, int64_t begin, int64_t end, const Launch& at) {
   const DeviceGuard guard(at.device);
   const int64_t H = p.sizes.hidden_size;
-  return H == 10   ? run_train<float, 10>(p, begin, end, at)
-         : H == 20 ? run_train<float, 20>(p, begin, end, at)
-                   : run_train<float, 0>(p, begin, end, at);
+  const int64_t bytes = H == 10   ? run_train<float, 10>(p, begin, end, at)
+                        : H == 20 ? run_train<float, 20>(p, begin, end, at)
+                                  : -1;
+  return bytes >= 0 ? bytes : run_train<float, 0>(p, begin, end, at);
 }
 template <>
 int64_t run(const TrainProblem<double>& p, int64_t begin, int64_t end, const Launch& at) {

@@ -54,6 +54,36 @@ struct SearchTile {
   }
 };
 
+// y - target; where values may be missing, a NaN is one and counts 0. (So does an infinite target
+// there; its pair's scale is NaN.)
+template <class T>
+MICFAST_INLINE T tile_residual(const SearchProblem<T>& p, T y, T target) {
+  return p.counts && !(target - target == 0) ? T(0) : y - target;
+}
+
+// What makes an error of a pair's sum of squares: one over the number of its target's values, or
+// NaN if it has none or one of them is not finite. `scratch` [P, G].
+template <class T, int kHidden>
+MICFAST_INLINE double error_scale(const SearchTile<T>& tile, const Place<kHidden>& place,
+                                  T* scratch) {
+  const T* target = tile.target_values();
+  T poison = 0;
+  place.for_share(tile.length() * tile.p.sizes.output_size, [&](int64_t j) {
+    if (!tile.p.counts || target[j] == target[j]) poison += target[j] * 0;
+  });
+  poison = pair_sum(place, poison, scratch);
+  const double mean = tile.n_values() > 0 ? 1. / static_cast<double>(tile.n_values()) : NAN;
+  return mean + static_cast<double>(poison);
+}
+
+// Writes a pair's error and latent to row `index`.
+template <class T, int kHidden, class U>
+MICFAST_INLINE void record_pair(const Place<kHidden>& place, T* errors, T* latents, int64_t index,
+                                T error, const U* z, int K) {
+  if (place.works && place.lane == 0) errors[index] = error;
+  place.for_share(K, [&](int k) { latents[index * K + k] = static_cast<T>(z[k]); });
+}
+
 // z = clip(z, 0, 1) / sum, or 1/K where the sum is 0; NaN stays. By one thread.
 template <class T>
 MICFAST_INLINE void project(T* z, int64_t K) {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import queue
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -214,6 +216,7 @@ def invert(
     return_history: bool = False,
     chunk_size: int | None = None,
     backend: str = "auto",
+    devices: Iterable[torch.device | str] | None = None,
     n_threads: int | None = None,
     random_state: Any = None,
     progress: bool | Callable[[float], object] = False,
@@ -284,6 +287,9 @@ def invert(
         32 MB (256 MB where autograd does the work, ``backend="torch"``).
     backend : {"auto", "cpu", "cuda", "torch"}
         Which implementation; the work is done on the bank's device.
+    devices : iterable of torch.device or str, optional
+        Devices to work on instead, such as ``["cuda:0", "cuda:1"]``: chunks of targets are dealt to
+        them, and the results come in the targets' order.
     n_threads : int, optional
         Default ``torch.get_num_threads()``. Results don't depend on it.
     random_state : int, numpy Generator, RandomState or None
@@ -327,14 +333,16 @@ def invert(
         solver, n_iter, lr, betas, eps, damping, constraint, unprojected_error, tol
     )
     n_iter = settings["n_iter"]
+    banks = _banks_on(bank, devices)
     N, T = len(sequences), sequences.n_steps
     M, K = bank.n_modules, bank.input_size
     run: dict[str, Any] = {"backend": backend, "n_threads": n_threads}
     omit_nan = sequences.omit_nan
     S, make = make_starts(init, n_starts, bank, N, random_state, omit_nan=omit_nan, **run)
     if chunk_size is None:
-        resolved = ops.resolve_backend(backend, bank.device)
+        resolved = ops.resolve_backend(backend, banks[0].device)
         chunk_size = _default_chunk_size(bank, T, n_iter if return_history else 0, resolved, S)
+        chunk_size = min(chunk_size, max(1, math.ceil(N / len(banks))))
     else:
         chunk_size = _check_count("chunk_size", chunk_size, 1)
 
@@ -353,32 +361,49 @@ def invert(
         name: torch.empty(shape, dtype=dtype, device=device)
         for name, (dtype, shape) in shapes.items()
     }
-    with progress_reporter(progress, "inversion", total=N, unit="target") as report:
+
+    def work(begin: int, chunk: Tensor, start: Tensor, bank: GeneratorBank, report: Any) -> int:
+        """Invert one chunk with the modules of this bank; return where it ends."""
+        end = begin + len(chunk)
+        result = search(
+            *bank.weights,
+            chunk.to(bank.device),
+            start.to(dtype=bank.dtype, device=bank.device),
+            **settings,
+            return_history=return_history,
+            omit_nan=omit_nan,
+            progress=report,
+            **run,
+        )
+        errors, latents, n_used, converged, error_history, latent_history = _best_start(result)
+        results["errors"][begin:end] = errors.mT
+        results["latents"][begin:end] = latents.transpose(0, 1)
+        results["n_iter_used"][begin:end] = n_used.mT
+        results["converged"][begin:end] = converged.mT
+        if return_history:
+            results["error_history"][:, begin:end] = error_history.mT
+            results["latent_history"][:, begin:end] = latent_history.transpose(1, 2)
+        return end
+
+    def chunks() -> Iterator[tuple[int, Tensor, Tensor]]:
         for begin in range(0, N, chunk_size):
             end = min(begin + chunk_size, N)
             chunk = sequences.read(begin, end, bank.dtype, bank.device)
             if omit_nan:
                 results["lengths"][begin:end] = _lengths(chunk, begin)
-            result = search(
-                *bank.weights,
-                chunk,
-                make(begin, end, chunk).to(dtype=bank.dtype, device=bank.device),
-                **settings,
-                return_history=return_history,
-                omit_nan=omit_nan,
-                progress=_part_of(report, begin / N, end / N),
-                **run,
-            )
-            errors, latents, n_used, converged, error_history, latent_history = _best_start(result)
-            results["errors"][begin:end] = errors.mT
-            results["latents"][begin:end] = latents.transpose(0, 1)
-            results["n_iter_used"][begin:end] = n_used.mT
-            results["converged"][begin:end] = converged.mT
-            if return_history:
-                results["error_history"][:, begin:end] = error_history.mT
-                results["latent_history"][:, begin:end] = latent_history.transpose(1, 2)
-            if report is not None:
-                report(end / N)
+            yield begin, chunk, make(begin, end, chunk)
+
+    with progress_reporter(progress, "inversion", total=N, unit="target") as report:
+        if len(banks) == 1:
+            for begin, chunk, start in chunks():
+                part = _part_of(report, begin / N, (begin + len(chunk)) / N)
+                end = work(begin, chunk, start, banks[0], part)
+                if report is not None:
+                    report(end / N)
+        else:
+            for n_done in _deal(work, chunks(), banks):
+                if report is not None:
+                    report(n_done / N)
 
     if sequences.lengths is not None:
         results["lengths"] = torch.from_numpy(sequences.lengths).to(device)
@@ -402,6 +427,55 @@ def _lengths(chunk: Tensor, begin: int) -> Tensor:
             f"got none in targets[{empty}]"
         )
     return lengths
+
+
+def _banks_on(
+    bank: GeneratorBank, devices: Iterable[torch.device | str] | None
+) -> list[GeneratorBank]:
+    """The bank on each of the devices."""
+    if devices is None:
+        return [bank]
+    if isinstance(devices, str | torch.device):
+        raise TypeError(f"invert: devices must be a list of devices, got {devices!r}")
+    banks = [bank.to(device=device) for device in devices]
+    if not banks:
+        raise ValueError("invert: devices must name at least one device, got none")
+    return banks
+
+
+def _deal(
+    work: Callable[..., int],
+    chunks: Iterator[tuple[int, Tensor, Tensor]],
+    banks: list[GeneratorBank],
+) -> Iterator[int]:
+    """Work on the chunks with all banks at once; yields how many targets are done.
+
+    A thread for each bank takes the next chunk when it has done its last. Chunks are read here, in
+    order, one ahead of the threads.
+    """
+    free: queue.SimpleQueue[GeneratorBank] = queue.SimpleQueue()
+    for bank in banks:
+        free.put(bank)
+
+    def run(bank: GeneratorBank, begin: int, chunk: Tensor, start: Tensor) -> int:
+        try:
+            return work(begin, chunk, start, bank, None) - begin
+        finally:
+            free.put(bank)
+
+    n_done = 0
+    with ThreadPoolExecutor(len(banks)) as pool:
+        waiting: set[Future[int]] = set()
+        for begin, chunk, start in chunks:
+            waiting.add(pool.submit(run, free.get(), begin, chunk, start))
+            done = {future for future in waiting if future.done()}
+            waiting -= done
+            for future in done:
+                n_done += future.result()
+                yield n_done
+        for future in as_completed(waiting):
+            n_done += future.result()
+            yield n_done
 
 
 def _best_start(result: ops.InvertResult) -> tuple[Tensor, ...]:

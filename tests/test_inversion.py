@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import micfast
-from micfast import _backend, inversion, reference
+from micfast import _backend, inversion, ops, reference
 from micfast import starts as starts_module
 from micfast.bank import GeneratorBank
 from micfast.inversion import Inversion, invert
@@ -645,3 +645,46 @@ def test_repr_and_pickle(bank, targets):
 def test_exported():
     assert micfast.invert is invert
     assert micfast.Inversion is Inversion
+
+
+@pytest.mark.parametrize("solver", ["adam", "lm"])
+@pytest.mark.parametrize("chunk_size", [None, 3, 100])
+def test_devices_share_the_targets(solver, chunk_size):
+    bank = GeneratorBank.random(3, hidden_size=5, input_size=4, output_size=2, seeds=range(3))
+    targets = np.random.default_rng(0).normal(size=(23, 7, 2))
+    targets[4, 5:] = np.nan
+    settings = {
+        "solver": solver, "n_iter": 4, "init": "dirichlet", "n_starts": 2, "random_state": 1,
+        "nan_policy": "omit", "return_history": True,
+    }  # fmt: skip
+    expected = micfast.invert(bank, targets, **settings)
+    seen = []
+    result = micfast.invert(
+        bank, targets, devices=["cpu"] * 3, chunk_size=chunk_size, progress=seen.append, **settings
+    )
+    for name in ("errors", "latents", "n_iter_used", "error_history", "latent_history", "lengths"):
+        np.testing.assert_array_equal(getattr(result, name), getattr(expected, name))
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+
+
+def test_devices_bad_input():
+    bank = GeneratorBank.random(1, hidden_size=2, input_size=2, output_size=1, seeds=[0])
+    with pytest.raises(TypeError, match="devices must be a list of devices, got 'cpu'"):
+        micfast.invert(bank, np.zeros((2, 3)), devices="cpu")
+    with pytest.raises(ValueError, match="devices must name at least one device, got none"):
+        micfast.invert(bank, np.zeros((2, 3)), devices=[])
+
+
+def test_an_error_on_one_device_reaches_the_caller(monkeypatch):
+    bank = GeneratorBank.random(1, hidden_size=2, input_size=2, output_size=1, seeds=[0])
+    calls = []
+
+    def fail(*arguments, **options):
+        calls.append(1)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(ops, "invert", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        micfast.invert(bank, np.zeros((20, 3)), devices=["cpu", "cpu"], chunk_size=2)
+    assert len(calls) < 10  # the rest was not begun

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.load import FLAT_MB, FLAT_PACE
 from bench.run import load
 from bench.solvers import ADAM
 
@@ -100,6 +101,8 @@ def markdown(result: dict[str, Any]) -> str:
     parts += [*_header(result), ""]
     if result["suite"] == "memory":
         parts += _memory_table(result["rows"])
+    elif result["suite"] == "load":
+        parts += _load_table(result["rows"])
     elif result["suite"] == "solvers":
         parts += _solver_tables(result)
     else:
@@ -251,6 +254,33 @@ def _memory_table(rows: list[Row]) -> list[str]:
         rest = max(0.0, extra - results - file)
         numbers = " | ".join(f"{value:.1f} MB" for value in (extra, results, file, rest))
         lines.append(f"{start} {numbers} | {_time(row['seconds'])} | {row['note']} |")
+    return lines
+
+
+def _load_table(rows: list[Row]) -> list[str]:
+    case = rows[0]["case"]
+    lines = [
+        f"{case['N']:,} targets of {case['T']} steps and {case['O']} channels from a file, "
+        f"{case['M']} modules of {case['H']} hidden units. Pace: the largest part by which a tenth "
+        f"of the run is off the median tenth; flat up to {FLAT_PACE:.0%}. Memory: resident, backed "
+        "by no file, beyond what was there before and beyond the results so far: its peak, and how "
+        f"it grows after the second tenth, at ends of chunks; flat up to {FLAT_MB:g} MB.",
+        "",
+        "| search | results | time | targets/s | pace | | peak memory | growth | | remarks |",
+        "| --- | --- | ---: | ---: | ---: | --- | ---: | ---: | --- | --- |",
+    ]
+    for row in rows:
+        flat = {name: "flat" if is_flat else "NOT flat" for name, is_flat in row["flat"].items()}
+        lines.append(
+            f"| {row['label']} | {row['sink']} ({row['results_mb']:.0f} MB) "
+            f"| {_time(row['seconds'])} | {median(row['targets_per_s']):,.0f} "
+            f"| {row['pace']:.1%} | {flat['pace']} | {row['peak_mb']:.1f} MB "
+            f"| {row['growth_mb']:.1f} MB | {flat['memory']} | {row['note']} |"
+        )
+    lines += ["", "Targets a second in each tenth:", ""]
+    for row in rows:
+        tenths = ", ".join(f"{pace:,.0f}" for pace in row["targets_per_s"])
+        lines.append(f"- {row['label']}, {row['sink']}: {tenths}")
     return lines
 
 
@@ -426,7 +456,7 @@ def _percent(share: float) -> str:
 
 def plot(result: dict[str, Any]) -> Any:
     """A matplotlib Figure of the suite; None where there is nothing to draw."""
-    if result["suite"] == "memory" or not _measured(result["rows"]):
+    if result["suite"] in ("memory", "load") or not _measured(result["rows"]):
         return None
     if result["suite"] == "solvers":
         return _plot_solvers(result)

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench import cases
 from bench.cases import Case
+from bench.load import measure_load
 from bench.machine import FmaPeak, cpu_count, describe
 from bench.measure import TOLERANCE, measure_case
 from bench.memory import measure_memory
@@ -62,6 +63,7 @@ SUITES: dict[str, tuple[_Entry, ...]] = {
     "latency": _LATENCY,
     "scaling": _SCALING,
     "memory": (),
+    "load": (),
     "solvers": (),
 }
 ALL = ("inversion", "training", "latency", "scaling")
@@ -112,6 +114,12 @@ def run_suite(
     }
     if suite == "memory":
         result["rows"] = measure_memory([peer.id for peer in contenders], n_threads, quick)
+        result["seconds"] = time.perf_counter() - start
+        return result
+    if suite == "load":
+        if not any(peer.id == "micfast" for peer in contenders):
+            raise ValueError("suite load measures micfast alone: peers must include it")
+        result["rows"] = measure_load(n_threads, quick)
         result["seconds"] = time.perf_counter() - start
         return result
     if suite == "solvers":

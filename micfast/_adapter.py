@@ -12,9 +12,6 @@ import numpy as np
 from micfast.bank import Label
 from micfast.estimator import ModularInverseClassifier
 
-# Whether sequences of several lengths are passed on to the estimator.
-UNEQUAL_LENGTH = False
-
 # Small settings for the libraries' own test suites, which fit an estimator many dozen times.
 _SMALL: dict[str, Any] = {
     "n_types": 2,
@@ -42,8 +39,8 @@ TEST_PARAMS: list[dict[str, Any]] = [
 class AdapterMixin:
     """Constructor and work of an adapter: (n, channels, steps) outside, our axis order inside.
 
-    The parameters are those of :class:`micfast.ModularInverseClassifier`, with ``n_jobs=1`` by
-    default, as aeon requires it.
+    The parameters are those of :class:`micfast.ModularInverseClassifier`; by default ``n_jobs=1``,
+    as aeon requires it, and ``nan_policy="omit"``, as the tag for missing values promises.
     """
 
     def __init__(
@@ -70,6 +67,7 @@ class AdapterMixin:
         reject: float | None = None,
         reject_label: Label | None = None,
         standardize: Literal["global", "channel"] | None = "global",
+        nan_policy: Literal["raise", "omit"] = "omit",
         max_retries: int = 3,
         learned_tol: float = 0.1,
         backend: str = "auto",
@@ -98,6 +96,7 @@ class AdapterMixin:
         self.reject = reject
         self.reject_label = reject_label
         self.standardize = standardize
+        self.nan_policy = nan_policy
         self.max_retries = max_retries
         self.learned_tol = learned_tol
         self.backend = backend
@@ -112,18 +111,16 @@ class AdapterMixin:
     def _fit(self, X: Any, y: np.ndarray) -> Any:
         """Fit the estimator to sequences as the library hands them over."""
         params = self.get_params(deep=False)  # type: ignore[attr-defined]
-        self.estimator_ = ModularInverseClassifier(**params).fit(_sequences(X), y)
+        self.estimator_ = ModularInverseClassifier(**params).fit(self._sequences(X), y)
         return self
 
     def _predict(self, X: Any) -> np.ndarray:
-        return self.estimator_.predict(_sequences(X))
+        return self.estimator_.predict(self._sequences(X))
 
     def _predict_proba(self, X: Any) -> np.ndarray:
-        return self.estimator_.predict_proba(_sequences(X))
+        return self.estimator_.predict_proba(self._sequences(X))
 
-
-def _sequences(X: Any) -> Any:
-    """Sequences (n, T, C) of an array (n, C, T), or a list of (T, C) of a list of (C, T)."""
-    if isinstance(X, list):
-        return [np.asarray(sequence).T for sequence in X]
-    return np.swapaxes(X, 1, 2)
+    @staticmethod
+    def _sequences(X: Any) -> Any:
+        """Sequences (n, T, C), or a list of (T_i, C), of the library's own."""
+        raise NotImplementedError

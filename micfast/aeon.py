@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from micfast._adapter import TEST_PARAMS, UNEQUAL_LENGTH, AdapterMixin
+from micfast._adapter import TEST_PARAMS, AdapterMixin
 
 try:
     from aeon.classification.base import BaseClassifier
@@ -23,13 +23,16 @@ __all__ = ["AeonModularInverseClassifier"]
 class AeonModularInverseClassifier(AdapterMixin, BaseClassifier):
     """:class:`micfast.ModularInverseClassifier` for aeon's collections of time series.
 
-    Collections are what aeon takes: arrays of shape (n_cases, n_channels, n_timepoints) and all
-    that it converts to them, with the channels before the time steps.
+    Collections are what aeon takes: arrays of shape (n_cases, n_channels, n_timepoints), lists of
+    arrays (n_channels, n_timepoints) of one length or many, and all that it converts to them, with
+    the channels before the time steps.
 
     Parameters
     ----------
     n_types, type_selection, ..., verbose
         Those of :class:`micfast.ModularInverseClassifier`.
+    nan_policy : {"raise", "omit"}, default="omit"
+        Whether NaN is an error or a missing value; the latter only with ``distance="mse"``.
     n_jobs : int or None, default=1
         Threads, as aeon counts them: None is 1, -1 is one per core. Without influence on the
         results.
@@ -54,15 +57,22 @@ class AeonModularInverseClassifier(AdapterMixin, BaseClassifier):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
-        "X_inner_type": ["numpy3D", "np-list"] if UNEQUAL_LENGTH else "numpy3D",
+        "X_inner_type": ["numpy3D", "np-list"],
         "capability:multivariate": True,
         "capability:multithreading": True,
-        "capability:unequal_length": UNEQUAL_LENGTH,
+        "capability:unequal_length": True,
+        "capability:missing_values": True,
     }
 
     def _fit(self, X: Any, y: np.ndarray) -> AeonModularInverseClassifier:
         self._n_jobs = check_n_jobs(self.n_jobs)
         return super()._fit(X, y)
+
+    @staticmethod
+    def _sequences(X: Any) -> Any:
+        if isinstance(X, list):
+            return [sequence.T for sequence in X]
+        return X.swapaxes(1, 2)
 
     @classmethod
     def _get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from micfast._adapter import TEST_PARAMS, UNEQUAL_LENGTH, AdapterMixin
+from micfast._adapter import TEST_PARAMS, AdapterMixin
 
 try:
     from sktime.classification.base import BaseClassifier
@@ -21,12 +21,14 @@ class SktimeModularInverseClassifier(AdapterMixin, BaseClassifier):
     """:class:`micfast.ModularInverseClassifier` for sktime's panels of time series.
 
     Panels are what sktime takes: arrays of shape (n_instances, n_channels, n_timepoints), data
-    frames with a row index of instance and time, and the other mtypes.
+    frames with a row index of instance and time, and the other mtypes; of one length or many.
 
     Parameters
     ----------
     n_types, type_selection, ..., verbose
         Those of :class:`micfast.ModularInverseClassifier`.
+    nan_policy : {"raise", "omit"}, default="omit"
+        Whether NaN is an error or a missing value; the latter only with ``distance="mse"``.
     n_jobs : int or None, default=1
         Threads; -1 is one per core, None torch's number. Without influence on the results.
 
@@ -52,10 +54,11 @@ class SktimeModularInverseClassifier(AdapterMixin, BaseClassifier):
     """
 
     _tags: ClassVar[dict[str, Any]] = {
-        "X_inner_mtype": "numpy3D",
+        "X_inner_mtype": "df-list",
         "capability:multivariate": True,
         "capability:multithreading": True,
-        "capability:unequal_length": UNEQUAL_LENGTH,
+        "capability:unequal_length": True,
+        "capability:missing_values": True,
         "capability:predict_proba": True,
         "capability:categorical_in_X": False,
         "capability:random_state": True,
@@ -65,6 +68,10 @@ class SktimeModularInverseClassifier(AdapterMixin, BaseClassifier):
         # Nothing to import but micfast itself.
         "python_dependencies": None,
     }
+
+    @staticmethod
+    def _sequences(X: Any) -> Any:
+        return [frame.to_numpy() for frame in X]
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:

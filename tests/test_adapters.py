@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from micfast import ModularInverseClassifier, _backend
-from micfast._adapter import TEST_PARAMS, UNEQUAL_LENGTH
+from micfast._adapter import TEST_PARAMS
 
 N, C, T = 24, 3, 12
 SMALL = TEST_PARAMS[0] | {"n_episodes": 400, "n_iter": 8, "random_state": 0}
@@ -107,10 +107,10 @@ def test_equals_the_classifier(cls, problem):
 def test_parameters_are_those_of_the_classifier(cls):
     ours = inspect.signature(ModularInverseClassifier).parameters
     theirs = inspect.signature(cls).parameters
+    changed = {"n_jobs": 1, "nan_policy": "omit"}
     assert [*ours] == [*theirs]
     for name in ours:
-        default = 1 if name == "n_jobs" else ours[name].default
-        assert theirs[name].default == default, name
+        assert theirs[name].default == changed.get(name, ours[name].default), name
         assert theirs[name].kind == ours[name].kind, name
     parameters = {name: object() for name in ours}
     assert cls(**parameters).get_params(deep=False) == parameters
@@ -125,6 +125,7 @@ def test_every_parameter_arrives(cls, problem):
         "reject": 0.2,
         "reject_label": "neither",
         "distance": "dtw",
+        "nan_policy": "raise",
         "n_jobs": 2,
     }
     clf = cls(**changed).fit(X, y)
@@ -151,27 +152,34 @@ def test_tags(cls):
     tags = cls(**SMALL).get_tags()
     assert tags["capability:multivariate"]
     assert tags["capability:multithreading"]
-    assert tags["capability:unequal_length"] == UNEQUAL_LENGTH
-    assert not tags["capability:missing_values"]
+    assert tags["capability:unequal_length"]
+    assert tags["capability:missing_values"]
 
 
-@pytest.mark.skipif(UNEQUAL_LENGTH, reason="unequal lengths are supported")
-def test_unequal_lengths_are_refused_by_name(library, cls, problem):
+def test_unequal_lengths(library, cls, problem):
     X, y = problem
-    ragged = [sequence[:, : T - n % 2] for n, sequence in enumerate(X)]
-    if library == "sktime":
+    ours = [sequence.T[: T - n % 3] for n, sequence in enumerate(X)]
+    if library == "aeon":
+        theirs = [sequence.T.copy() for sequence in ours]
+    else:
         pandas = pytest.importorskip("pandas")
-        ragged = [pandas.DataFrame(sequence.T) for sequence in ragged]
-    with pytest.raises(ValueError, match="unequal length"):
-        cls(**SMALL).fit(ragged, y)
+        theirs = [pandas.DataFrame(sequence) for sequence in ours]
+    expected = ModularInverseClassifier(**SMALL, nan_policy="omit").fit(ours, y)
+    clf = cls(**SMALL).fit(theirs, y)
+    np.testing.assert_array_equal(clf.predict_proba(theirs), expected.predict_proba(ours))
+    assert clf.score(theirs, y) > 0.9
 
 
-def test_missing_values_are_refused_by_name(cls, problem):
+def test_missing_values(cls, problem):
     X, y = problem
     X = X.copy()
-    X[3, 1, 2] = np.nan
-    with pytest.raises(ValueError, match="missing"):
-        cls(**SMALL).fit(X, y)
+    X[3, 1, 2] = X[7, :, 4] = np.nan
+    ours = X.transpose(0, 2, 1)
+    expected = ModularInverseClassifier(**SMALL, nan_policy="omit").fit(ours, y)
+    clf = cls(**SMALL).fit(X, y)
+    np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(ours))
+    with pytest.raises(ValueError, match="NaN"):
+        cls(**SMALL, nan_policy="raise").fit(X, y)
 
 
 def test_in_a_pipeline(library, cls, problem):

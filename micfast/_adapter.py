@@ -15,6 +15,7 @@ from micfast.estimator import ModularInverseClassifier
 # Small settings for the libraries' own test suites, which fit an estimator many dozen times.
 _SMALL: dict[str, Any] = {
     "n_types": 2,
+    "type_selection": "random",
     "hidden_size": 4,
     "n_episodes": 200,
     "n_modules_per_class": 1,

@@ -17,7 +17,12 @@ from micfast import ModularInverseClassifier, _backend
 from micfast._adapter import TEST_PARAMS
 
 N, C, T = 24, 3, 12
-SMALL = TEST_PARAMS[0] | {"n_episodes": 400, "n_iter": 8, "random_state": 0}
+SMALL = TEST_PARAMS[0] | {
+    "type_selection": "kmeans",
+    "n_episodes": 400,
+    "n_iter": 8,
+    "random_state": 0,
+}
 
 # Checks that fail or are left out, each with its reason; the same as in docs/ecosystem.md: none.
 EXCLUDED_AEON: dict[str, str] = {}

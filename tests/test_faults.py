@@ -30,7 +30,7 @@ import torch
 from helpers import needs_kernel, random_fleet, random_weights
 
 import micfast
-from micfast import GeneratorBank, ModularInverseClassifier, cli, ops
+from micfast import GeneratorBank, ModularInverseClassifier, _backend, cli, ops
 from micfast.bank import read_bank
 from micfast.data import DownloadError, _fetch
 from micfast.data._fetch import RemoteFile, locate
@@ -188,6 +188,8 @@ def faulty(request):
     """What the program of ``faulty_disk.py`` met, and the kind of fault."""
     if os.name != "posix":
         pytest.skip("POSIX file systems")
+    if _backend.extension is None:
+        pytest.skip("the files are the same without the kernel, and it takes long")
     if request.param != "forbidden":
         reason = why_no_mounts()
         if reason:
@@ -635,6 +637,7 @@ def test_many_threads_share_a_bank_and_an_estimator(model):
 # -- memory ----------------------------------------------------------------------------------------
 
 
+@needs_kernel
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
 def test_memory_after_many_calls_is_flat(model, tmp_path):
     """Some hundred calls here; ``python -m bench.soak`` makes thousands."""

@@ -201,7 +201,7 @@ def load_raw(raw: str | os.PathLike[str]) -> RawResults:
     FileNotFoundError
         If there is no such folder.
     ValueError
-        If a file lacks a column or has two rows for one run.
+        If a file can't be read, lacks a column or has two rows for one run.
     """
     folder = Path(raw)
     if not folder.is_dir():
@@ -211,8 +211,11 @@ def load_raw(raw: str | os.PathLike[str]) -> RawResults:
     frames["forward"] = forward.drop_duplicates(["method", "data", "subset", "seed"], keep="last")
     cross = {}
     for path in sorted(folder.glob("cross-*.npz")):
-        with np.load(path, allow_pickle=False) as content:
-            arrays = [content[name] for name in ("labels", "train", "test")]
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                arrays = [content[name] for name in ("labels", "train", "test")]
+        except Exception as error:  # numpy, zipfile and zlib each have their own
+            raise ValueError(f"load_raw: {path.name} can't be read: {error}") from error
         labels = [str(label) for label in arrays[0]]
         for name, array in zip(("train", "test"), arrays[1:], strict=True):
             if array.shape != (len(labels), len(labels)):

@@ -284,18 +284,34 @@ def forward_torch(
     train, one_hot, test, wanted = _check_forward(
         name, X_train, y_train, X_test, y_test, hidden_size, epochs, batch_size, seed
     )
-    X, targets = torch.from_numpy(train), torch.from_numpy(one_hot)
     with _one_torch_thread():
-        model = _TorchForward(X.shape[2], targets.shape[1], hidden_size, seed)
-        for done, order in enumerate(_orders(len(X), epochs, seed), start=1):
-            for batch in _batches(order, batch_size):
-                model.step(X[batch], targets[batch])
-            if progress is not None:
-                progress(done, epochs)
+        model = _fit_torch(train, one_hot, hidden_size, epochs, batch_size, seed, progress)
         with torch.no_grad():
             parts = torch.from_numpy(test).split(256)
             chosen = torch.cat([model(part).argmax(dim=1) for part in parts])
     return int((chosen.numpy() == wanted).sum())
+
+
+def _fit_torch(
+    train: NDArray[np.float32],
+    one_hot: NDArray[np.float32],
+    hidden_size: int,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> _TorchForward:
+    """The trained model of :func:`forward_torch`; arguments already checked."""
+    import torch
+
+    X, targets = torch.from_numpy(train), torch.from_numpy(one_hot)
+    model = _TorchForward(X.shape[2], targets.shape[1], hidden_size, seed)
+    for done, order in enumerate(_orders(len(X), epochs, seed), start=1):
+        for batch in _batches(order, batch_size):
+            model.step(X[batch], targets[batch])
+        if progress is not None:
+            progress(done, epochs)
+    return model
 
 
 class _TorchForward:
@@ -329,7 +345,11 @@ class _TorchForward:
 
     def __call__(self, X: Any) -> Any:
         """Probabilities (n, n_classes) of sequences (n, n_timesteps, n_channels)."""
-        return self.dense(self.lstm(X)[0][:, -1]).softmax(dim=1)
+        return self.logits(X).softmax(dim=1)
+
+    def logits(self, X: Any) -> Any:
+        """What the softmax is taken of."""
+        return self.dense(self.lstm(X)[0][:, -1])
 
     def step(self, X: Any, targets: Any) -> None:
         """One step of Adam on a batch with one-hot targets."""

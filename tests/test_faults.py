@@ -601,6 +601,7 @@ def test_joblibs_processes(model):
     assert all(np.array_equal(result, expected) for result in results)
 
 
+@needs_kernel
 def test_many_threads_share_a_bank_and_an_estimator(model):
     clf, X, _ = model
     bank = bank_of(6)

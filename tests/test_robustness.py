@@ -198,6 +198,12 @@ def test_command_resumes_and_draws(tmp_path, monkeypatch, capsys, unit):
     assert "| own gradient, L2, RMS 5 |" in text
     assert "zero gradients met" in capsys.readouterr().out
 
+    # The first row is not the default's: what it is less than the default grew by half the change.
+    gap = robustness._level_mean(unit, robustness.DEFAULT, "none") - (
+        (0.5 + unit["rows"][0]["accuracy"]) / 2
+    )
+    assert f"| made: undisturbed | {gap:+.2f} [" in text
+
     changed["plan"]["n_steps"] = 99
     (tmp_path / "made-0000.json").write_text(json.dumps(changed))
     with pytest.raises(SystemExit):

@@ -1,0 +1,266 @@
+// Every job of every instruction set, under a sanitizer (MICFAST_SANITIZE in CMakeLists.txt),
+// without Python: buffers of their exact sizes; several callers at once, each with several threads,
+// on shared weights; jobs stopped halfway. All callers must get what one thread alone gets, bit for
+// bit.
+//
+//   stress_kernels [rounds]
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "../../csrc/cpu/dispatch.h"
+
+using namespace micfast;
+
+namespace {
+
+constexpr int kCallers = 4;
+constexpr int kThreads = 3;
+
+template <class T>
+using Array = std::vector<T>;
+
+// What jobs read; one per problem, shared by all callers.
+template <class T>
+struct Inputs {
+  Sizes s;
+  int64_t n_starts, n_variants;
+  Array<T> W_ih, W_hh, b, W_out, b_out, latents, cotangent, targets, init, types;
+  Array<int64_t> set_index, seeds;
+  Array<double> noise;
+
+  Inputs(const Sizes& sizes, int64_t starts, int64_t variants, bool wild)
+      : s(sizes), n_starts(starts), n_variants(variants) {
+    std::mt19937 generator(unsigned(s.hidden_size * 31 + s.n_targets));
+    const int64_t M = s.n_modules, N = s.n_targets, P = s.n_steps;
+    const int64_t H = s.hidden_size, K = s.input_size, O = s.output_size;
+    const auto uniform = [&](int64_t n, double bound) {
+      std::uniform_real_distribution<double> draw(-bound, bound);
+      Array<T> values(static_cast<std::size_t>(n));
+      for (T& v : values) v = static_cast<T>(draw(generator));
+      return values;
+    };
+    // Wild weights saturate every gate.
+    const double bound = (wild ? 1e4 : 1) / std::sqrt(double(H));
+    W_ih = uniform(M * 4 * H * K, bound);
+    W_hh = uniform(M * 4 * H * H, bound);
+    b = uniform(M * 4 * H, bound);
+    W_out = uniform(M * O * H, bound);
+    b_out = uniform(M * O, bound);
+    latents = uniform(M * N * K, 1);
+    cotangent = uniform(M * N * P * O, 1);
+    targets = uniform(N * P * O, 1);
+    if (wild && N > 2) {
+      targets[0] = std::numeric_limits<T>::infinity();
+      targets[std::size_t(2 * P * O)] = std::numeric_limits<T>::max();
+    }
+    init = uniform(n_starts * K, 1);
+    types = uniform(2 * K * n_variants * P * O, 1);
+    for (int64_t m = 0; m < M; ++m) {
+      set_index.push_back(m % 2);
+      seeds.push_back(m * 7919 - 5);
+      noise.push_back(m % 3 ? 0.1 : 0.0);
+    }
+  }
+
+  Weights<T> weights() const {
+    return {W_ih.data(), W_hh.data(), b.data(), W_out.data(), b_out.data()};
+  }
+};
+
+// What jobs write, in buffers that hold it and no byte more.
+template <class T>
+struct Outputs {
+  std::vector<Array<T>> values;
+  Array<int32_t> counts;
+  Array<unsigned char> flags;
+
+  T* add(int64_t n) {
+    values.emplace_back(static_cast<std::size_t>(n), T(-77));
+    return values.back().data();
+  }
+  bool operator==(const Outputs& other) const {
+    if (values.size() != other.values.size() || counts != other.counts || flags != other.flags)
+      return false;
+    for (std::size_t i = 0; i < values.size(); ++i)
+      if (values[i].size() != other.values[i].size() ||
+          std::memcmp(values[i].data(), other.values[i].data(), values[i].size() * sizeof(T)) != 0)
+        return false;
+    return true;
+  }
+};
+
+template <class T>
+WeightOutputs<T> weight_outputs(Outputs<T>& out, const Inputs<T>& in) {
+  const auto size = [](const Array<T>& w) { return int64_t(w.size()); };
+  return {out.add(size(in.W_ih)), out.add(size(in.W_hh)), out.add(size(in.b)),
+          out.add(size(in.W_out)), out.add(size(in.b_out))};
+}
+
+template <class T>
+SearchProblem<T> search(Outputs<T>& out, const Inputs<T>& in, int64_t n_iter, double tol,
+                        bool history) {
+  SearchProblem<T> p{};
+  p.sizes = in.s;
+  p.sizes.n_targets *= in.n_starts;
+  const int64_t pairs = p.sizes.n_modules * p.sizes.n_targets, K = p.sizes.input_size;
+  p.weights = in.weights();
+  p.targets = in.targets.data();
+  p.init = in.init.data();
+  p.init_strides[2] = K;
+  p.n_starts = in.n_starts;
+  p.n_iter = n_iter;
+  p.tol = tol;
+  p.errors = out.add(pairs);
+  p.latents = out.add(pairs * K);
+  out.counts.resize(std::size_t(pairs));
+  out.flags.resize(std::size_t(pairs));
+  p.n_iter_used = out.counts.data();
+  p.converged = reinterpret_cast<bool*>(out.flags.data());
+  if (history) {
+    p.error_history = out.add((n_iter + 1) * pairs);
+    p.latent_history = out.add((n_iter + 1) * pairs * K);
+  }
+  return p;
+}
+
+enum Job { kGenerate, kGenerateBackward, kInvert, kInvertLM, kTrain, kJobs };
+
+template <class T>
+Outputs<T> run(const KernelSet<T>& kernels, int job, const Inputs<T>& in, int n_threads,
+               bool history, const Watch& watch) {
+  Outputs<T> out;
+  out.values.reserve(8);  // add() hands out addresses
+  const Sizes& s = in.s;
+  const int64_t drawn = s.n_modules * s.n_targets * s.n_steps * s.output_size;
+  if (job == kGenerate) {
+    GenerateProblem<T> p{};
+    p.sizes = s;
+    p.weights = in.weights();
+    p.latents = in.latents.data();
+    p.outputs = out.add(drawn);
+    run_job(kernels.generate, p, n_threads, watch);
+  } else if (job == kGenerateBackward) {
+    GenerateBackwardProblem<T> p{};
+    p.sizes = s;
+    p.weights = in.weights();
+    p.latents = in.latents.data();
+    p.d_outputs = in.cotangent.data();
+    p.d_latents = out.add(s.n_modules * s.n_targets * s.input_size);
+    p.d_weights = weight_outputs(out, in);
+    run_job(kernels.generate_backward, p, n_threads, watch);
+  } else if (job == kInvert) {
+    InvertProblem<T> p{};
+    p.search = search(out, in, 7, history ? 0 : 1e-2, history);
+    p.adam = {0.05, 0.9, 0.99, 1e-8};
+    p.unprojected_error = history;
+    run_job(kernels.invert, p, n_threads, watch);
+  } else if (job == kInvertLM) {
+    InvertLMProblem<T> p{};
+    p.search = search(out, in, 4, history ? 0 : 1e-2, history);
+    p.damping = 0.1;
+    p.simplex = history;
+    run_job(kernels.invert_lm, p, n_threads, watch);
+  } else {
+    TrainProblem<T> p{};
+    p.sizes = s;
+    p.initial = in.weights();
+    p.type_sets = in.types.data();
+    p.n_variants = in.n_variants;
+    p.set_index = in.set_index.data();
+    p.noise_in = p.noise_out = in.noise.data();
+    p.seeds = in.seeds.data();
+    p.n_episodes = 11;
+    p.adam = {0.01, 0.9, 0.999, 1e-8};
+    p.n_curve = 3;
+    p.trained = weight_outputs(out, in);
+    p.loss_curve = out.add(s.n_modules * 3);
+    run_job(kernels.train, p, n_threads, watch);
+  }
+  return out;
+}
+
+// Several callers at once against one thread; answers the number of differing results.
+template <class T>
+int stress(const KernelSet<T>& kernels, const Inputs<T>& in) {
+  std::atomic<int> n_different{0};
+  for (int job = 0; job < kJobs; ++job)
+    for (const bool history : {false, true}) {
+      const Watch unwatched = [](double) {};
+      const auto expected = run(kernels, job, in, 1, history, unwatched);
+      std::vector<std::thread> callers;
+      for (int i = 0; i < kCallers; ++i)
+        callers.emplace_back([&, job, history] {
+          if (!(run(kernels, job, in, kThreads, history, unwatched) == expected)) ++n_different;
+        });
+      for (std::thread& caller : callers) caller.join();
+    }
+  return n_different;
+}
+
+// Stops a job of minutes from its watch, as Ctrl-C does; answers whether the exception came back.
+template <class T>
+bool stops(const KernelSet<T>& kernels) {
+  struct Stop : std::runtime_error {
+    using std::runtime_error::runtime_error;
+  };
+  const Inputs<T> in(Sizes{3, 5, 9, 8, 4, 2}, 1, 1, false);
+  Outputs<T> out;
+  out.values.reserve(8);
+  TrainProblem<T> p{};
+  p.sizes = in.s;
+  p.initial = in.weights();
+  p.type_sets = in.types.data();
+  p.n_variants = 1;
+  p.set_index = in.set_index.data();
+  p.noise_in = p.noise_out = in.noise.data();
+  p.seeds = in.seeds.data();
+  p.n_episodes = 100000000;
+  p.adam = {0.01, 0.9, 0.999, 1e-8};
+  p.n_curve = 100;
+  p.trained = weight_outputs(out, in);
+  p.loss_curve = out.add(p.sizes.n_modules * p.n_curve);
+  try {
+    run_job(kernels.train, p, kThreads, [](double) { throw Stop("enough"); });
+  } catch (const Stop&) {
+    return true;
+  }
+  return false;
+}
+
+template <class T>
+int check(const InstructionSet& set, const KernelSet<T>& kernels, const char* type) {
+  int n_bad = 0, n_problems = 0;
+  // Sizes of one, on and beside the widths of the vectors and of the row blocks.
+  for (const Sizes& s :
+       {Sizes{1, 1, 1, 1, 1, 1}, Sizes{2, 17, 3, 7, 5, 3}, Sizes{3, 5, 9, 8, 4, 2},
+        Sizes{17, 2, 5, 13, 3, 21}, Sizes{2, 33, 2, 21, 21, 5}, Sizes{2, 3, 40, 10, 4, 28}})
+    for (const bool wild : {false, true}) {
+      n_bad += stress(kernels, Inputs<T>(s, wild ? 3 : 1, wild ? 2 : 1, wild));
+      ++n_problems;
+    }
+  const bool stopped = stops(kernels);
+  std::printf("%-9s %s: %d problems, %d results of %d callers with %d threads differ%s\n", set.name,
+              type, n_problems, n_bad, kCallers, kThreads, stopped ? "" : "; a job did not stop");
+  return n_bad + !stopped;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int n_rounds = argc > 1 ? std::atoi(argv[1]) : 1;
+  int n_bad = 0;
+  for (int round = 0; round < n_rounds; ++round)
+    for (const InstructionSet* set : available_instruction_sets()) {
+      n_bad += check(*set, set->float32, "float32");
+      n_bad += check(*set, set->float64, "float64");
+    }
+  return n_bad ? 1 : 0;
+}

@@ -198,6 +198,11 @@ def test_command_resumes_and_draws(tmp_path, monkeypatch, capsys, unit):
     assert "| own gradient, L2, RMS 5 |" in text
     assert "zero gradients met" in capsys.readouterr().out
 
+    name = robustness.DEFAULT
+    share = robustness._accuracy(unit, name, "l2", 0.1)
+    share /= robustness._accuracy(unit, name, "none, attacked", 0)
+    (line,) = [line for line in text.splitlines() if line.startswith("| made, L2 0.1 |")]
+    assert line.split(" | ")[2].startswith(f"{share:.2f} [")
     # The first row is not the default's: what it is less than the default grew by half the change.
     gap = robustness._level_mean(unit, robustness.DEFAULT, "none") - (
         (0.5 + unit["rows"][0]["accuracy"]) / 2

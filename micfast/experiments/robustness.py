@@ -41,6 +41,7 @@ __all__ = [
     "format_table",
     "main",
     "summarise",
+    "survivors",
 ]
 
 Floats = NDArray[np.float64]
@@ -561,6 +562,53 @@ def differences(units: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def survivors(units: list[dict[str, Any]]) -> str:
+    """What part of each victim's right decisions an attack leaves right, as Markdown.
+
+    So that a victim which starts low is not held to be robust for having little to lose, nor
+    fragile for having started low.
+
+    Parameters
+    ----------
+    units : list of dict
+        As :func:`evaluate` returns them.
+
+    Returns
+    -------
+    str
+        Per data set, norm and budget, with 95 % intervals over seeds.
+    """
+    from micfast.experiments.paper.statistics import mean_interval
+
+    names = list(dict.fromkeys(row["victim"] for row in units[0]["rows"]))
+    lines = [
+        f"| right decisions that survive | {' | '.join(names)} |",
+        f"| --- |{' ---: |' * len(names)}",
+    ]
+    for data in dict.fromkeys(unit["data"] for unit in units):
+        mine = [unit for unit in units if unit["data"] == data]
+        for norm in ("l2", "linf"):
+            for budget in mine[0]["plan"][norm]:
+                cells = []
+                for name in names:
+                    parts = [
+                        _accuracy(unit, name, norm, budget)
+                        # None right at first: none that could survive.
+                        / max(_accuracy(unit, name, "none, attacked", 0), 1e-9)
+                        for unit in mine
+                    ]
+                    interval = mean_interval(parts)
+                    cells.append(_cell(interval.estimate, interval.low, interval.high))
+                lines.append(f"| {data}{_NORMS[norm]} {budget:g} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _accuracy(unit: dict[str, Any], victim: str, kind: str, level: float) -> float:
+    key = (victim, kind, level)
+    rows = (row for row in unit["rows"] if (row["victim"], row["kind"], row["level"]) == key)
+    return next(rows)["accuracy"]
+
+
 def _level_mean(unit: dict[str, Any], victim: str, kind: str) -> float:
     rows = [row for row in unit["rows"] if (row["victim"], row["kind"]) == (victim, kind)]
     return float(np.mean([row["accuracy"] for row in rows]))
@@ -679,7 +727,7 @@ def main(argv: list[str] | None = None) -> int:
                 parser.error(f"{file} was made by another plan: choose another --out, or delete it")
             units.append(unit)
     frame = summarise(units)
-    text = differences(units) + "\n" + format_table(frame)
+    text = "\n".join((survivors(units), differences(units), format_table(frame)))
     for name, content in (("robustness.csv", frame.to_csv(index=False)), ("robustness.md", text)):
         with atomic_path(options.out / name) as temporary:
             temporary.write_text(content, encoding="utf-8")

@@ -1,0 +1,42 @@
+"""Every test, and every example of a hypothesis test, starts from the same random numbers."""
+
+import random
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+
+class TorchGenerator:
+    """torch's global generators, as hypothesis wants them: it seeds with 0 before an example."""
+
+    offset = 0
+
+    def seed(self, seed):
+        torch.manual_seed(seed + self.offset)
+
+    getstate = staticmethod(torch.get_rng_state)
+    setstate = staticmethod(torch.set_rng_state)
+
+
+# Python's and numpy's generators are in hypothesis's care anyway. It keeps a weak reference only.
+TORCH_GENERATOR = TorchGenerator()
+hypothesis.register_random(TORCH_GENERATOR)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--torch-seed", type=int, default=0, help="other random tensors, the same in every run"
+    )
+
+
+def pytest_configure(config):
+    TORCH_GENERATOR.offset = config.getoption("--torch-seed")
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    TORCH_GENERATOR.seed(0)
+    random.seed(TORCH_GENERATOR.offset)
+    np.random.seed(TORCH_GENERATOR.offset)  # noqa: NPY002

@@ -36,6 +36,8 @@ def as_array(values: Any, name: str) -> np.ndarray | Tensor:
     if isinstance(values, Tensor):
         if "sparse" in str(values.layout):
             raise TypeError(f"{name} must be dense, got a tensor of layout {values.layout}")
+        if values.is_meta:
+            raise TypeError(f"{name} must have data, got a tensor on device meta")
         return values
     if isinstance(values, list | tuple):
         values = [_elements(value) for value in values]
@@ -81,6 +83,8 @@ def as_tensor(values: Any, name: str) -> Tensor:
     """
     array = as_array(values, name)
     if isinstance(array, Tensor):
+        if array.is_complex():
+            raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
         return array
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")

@@ -665,6 +665,8 @@ class GeneratorBank:
         ------
         ValueError
             If ``latents`` has another shape.
+        TypeError
+            If ``latents`` is no array of real numbers.
         """
         from micfast import ops
 

@@ -769,17 +769,11 @@ def _read_data(args: argparse.Namespace, *, wants_y: bool) -> tuple[np.ndarray, 
 
 def _load(path: Path) -> Any:
     """The array of a .npy file, or the arrays of a .npz file by name."""
-    import zipfile
-
-    import numpy as np
+    from micfast._io import load_array_or_arrays
 
     try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return content
-        with content:
-            return {name: content[name] for name in content.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        return load_array_or_arrays(path)
+    except ValueError as error:
         raise _CommandError(
             f"{path}: must be a .npz or .npy file of numbers or text, without Python objects "
             f"({_one_line(error)})"

@@ -6,9 +6,10 @@ shapes and letters: ``docs/conventions.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ __all__ = ["extents", "generate", "invert", "invert_lm", "resolve_backend", "tra
 Progress = Callable[[float], object]
 Weights = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
+_WEIGHT_NAMES = ("W_ih", "W_hh", "b", "W_out", "b_out")
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 # How the running call reports progress and on how many threads it runs. An operator's schema holds
@@ -64,7 +66,7 @@ def _check_shape(function: str, name: str, tensor: Tensor, shape: str, *sizes: i
 def _check_weights(function: str, weights: Weights) -> tuple[int, int, int, int]:
     """Check the weights against each other; return M, H, K, O."""
     W_ih, W_hh, b, W_out, b_out = weights
-    for name, w in zip(("W_ih", "W_hh", "b", "W_out", "b_out"), weights, strict=True):
+    for name, w in zip(_WEIGHT_NAMES, weights, strict=True):
         if w.dtype not in _DTYPES:
             raise TypeError(f"{function}: {name} must be float32 or float64, got {w.dtype}")
         _check_like(function, name, w, W_ih, "W_ih")
@@ -97,9 +99,51 @@ def _check_like(function: str, name: str, tensor: Tensor, like: Tensor, like_nam
         )
 
 
+def _check_types(
+    function: str,
+    tensors: Mapping[str, object],
+    integers: Mapping[str, object],
+    numbers: Mapping[str, object],
+    flags: Mapping[str, object],
+) -> None:
+    """What torch's dispatcher would refuse with an error of its own, or not at all."""
+    device = getattr(tensors.get("W_ih"), "device", None)
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{function}: {name} must be a tensor, got {type(tensor).__name__}")
+        if tensor.layout != torch.strided:
+            raise TypeError(f"{function}: {name} must be a dense tensor, got {tensor.layout}")
+        if tensor.device != device:
+            # Else a tensor on the meta device would lead past all checks.
+            raise ValueError(
+                f"{function}: {name} must be on the device of W_ih, {device}, got {tensor.device}"
+            )
+    for name, value in integers.items():
+        if isinstance(value, bool) or not isinstance(value, Integral | torch.SymInt):
+            raise TypeError(f"{function}: {name} must be an integer, got {type(value).__name__}")
+        if not isinstance(value, torch.SymInt) and abs(value) >= 2**63:  # type: ignore[operator]
+            raise ValueError(f"{function}: {name} must be less than 2**63, got {value}")
+    for name, value in numbers.items():
+        if not isinstance(value, Real | torch.SymFloat):
+            raise TypeError(f"{function}: {name} must be a number, got {type(value).__name__}")
+        if isinstance(value, Integral) and abs(value) >= 2**63:  # type: ignore[operator]
+            raise ValueError(f"{function}: {name} must be less than 2**63, got {value}")
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{function}: {name} must be a bool, got {type(value).__name__}")
+
+
 def _check_threads(function: str, n_threads: int | None) -> None:
-    if n_threads is not None and n_threads < 1:
+    if n_threads is None:
+        return
+    if isinstance(n_threads, bool) or not isinstance(n_threads, Integral):
+        raise TypeError(
+            f"{function}: n_threads must be an integer or None, got {type(n_threads).__name__}"
+        )
+    if n_threads < 1:
         raise ValueError(f"{function}: n_threads must be at least 1, got {n_threads}")
+    if n_threads >= 2**31:
+        raise ValueError(f"{function}: n_threads must be below 2**31, got {n_threads}")
 
 
 def _check_steps(function: str, name: str, n_steps: int) -> None:
@@ -800,8 +844,8 @@ def generate(
     ValueError, TypeError
         For shapes, devices or dtypes that do not fit.
     RuntimeError
-        For a backend that is missing here, and for forward mode with ``backend="cpu"``, whose
-        kernel has none.
+        For a backend that is missing here, a result that memory does not hold, and for forward mode
+        with ``backend="cpu"``, whose kernel has none.
     """
     _check_threads("generate", n_threads)
     W_ih, W_hh, b, W_out, b_out, latents = (
@@ -816,6 +860,8 @@ def generate(
         )
     )
     weights = (W_ih, W_hh, b, W_out, b_out)
+    tensors = dict(zip(_WEIGHT_NAMES, weights, strict=True)) | {"latents": latents}
+    _check_types("generate", tensors, {"n_steps": n_steps}, {}, {})
     resolved = resolve_backend(backend, latents.device)
     if resolved != "torch" and _in_forward_mode(*weights, latents):
         if backend != "auto":
@@ -879,9 +925,12 @@ def invert(
     ValueError, TypeError
         For shapes, devices, dtypes or settings that do not fit.
     RuntimeError
-        For a backend that is missing here.
+        For a backend that is missing here, or a result that memory does not hold.
     """
     adam = (lr, beta1, beta2, eps)
+    numbers = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps}
+    flags = {"unprojected_error": unprojected_error, "return_history": return_history}
+    _check_types("invert", {}, {}, numbers, flags)
     _check_adam("invert", *adam)
     weights = (W_ih, W_hh, b, W_out, b_out)
     settings = (n_iter, *adam, unprojected_error, return_history, tol, omit_nan)
@@ -918,8 +967,10 @@ def invert_lm(
     ValueError, TypeError
         For shapes, devices, dtypes or settings that do not fit.
     RuntimeError
-        For a backend that is missing here.
+        For a backend that is missing here, or a result that memory does not hold.
     """
+    flags = {"simplex": simplex, "return_history": return_history}
+    _check_types("invert_lm", {}, {}, {"damping": damping}, flags)
     _check_damping(damping)
     weights = (W_ih, W_hh, b, W_out, b_out)
     settings = (n_iter, damping, simplex, return_history, tol, omit_nan)
@@ -942,6 +993,8 @@ def _search(
 ) -> InvertResult:
     """The operator of that name, or its reference."""
     _check_threads(name, n_threads)
+    tensors = dict(zip(_WEIGHT_NAMES, weights, strict=True)) | {"targets": targets, "init": init}
+    _check_types(name, tensors, {"n_iter": n_iter}, {"tol": tol}, {})
     # Not differentiable: say so by results without gradient.
     weights = tuple(w.detach() for w in weights)  # type: ignore[assignment]
     targets, init = targets.detach(), init.detach()
@@ -1004,11 +1057,24 @@ def train(
     ValueError, TypeError
         For shapes, devices, dtypes or settings that do not fit.
     RuntimeError
-        For a backend that is missing here.
+        For a backend that is missing here, or a result that memory does not hold.
     """
     _check_threads("train", n_threads)
     weights = (W_ih, W_hh, b, W_out, b_out)
     adam = (lr, beta1, beta2, eps)
+    per_module = {
+        "set_index": set_index,
+        "noise_in": noise_in,
+        "noise_out": noise_out,
+        "seeds": seeds,
+    }
+    _check_types(
+        "train",
+        dict(zip(_WEIGHT_NAMES, weights, strict=True)) | {"type_sets": type_sets} | per_module,
+        {"n_episodes": n_episodes, "n_curve": n_curve},
+        {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps},
+        {},
+    )
     if type_sets.dim() == 4:  # one variant of each type
         type_sets = type_sets.unsqueeze(2)
     fleet = (type_sets, set_index, noise_in, noise_out, seeds)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import threading
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from micfast._io import atomic_path
+from micfast._io import atomic_path, load_arrays
 from micfast._parallel import n_threads, parallel_map
 from micfast._ragged import check_missing, ends, ragged_to_padded
 from micfast.data._fetch import cache_dir
@@ -579,11 +577,11 @@ def _read_cache(
     """Types and infos of a cache file; None if it is absent, damaged or of another shape."""
     n_classes, k = len(counts), settings.n_types
     try:
-        with np.load(path, allow_pickle=False) as file:
-            types, labels, index, inertia, n_iter = (
-                file[name] for name in ("types", "labels", "index", "inertia", "n_iter")
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        file = load_arrays(path)
+        types, labels, index, inertia, n_iter = (
+            file[name] for name in ("types", "labels", "index", "inertia", "n_iter")
+        )
+    except (OSError, ValueError, KeyError):
         return None
     if (
         types.dtype != X.dtype

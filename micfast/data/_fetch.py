@@ -23,6 +23,8 @@ __all__ = ["DownloadError", "RemoteFile", "cache_dir", "data_dir", "locate"]
 _MAX_MEMBER_BYTES = 64 * 2**20
 # A server that sends nothing for so long has stalled. Older versions of pooch would wait forever.
 _TIMEOUT_S = 30
+# What a download and the unpacking of its archive can end with.
+DOWNLOAD_FAILURES = (OSError, ValueError, zipfile.BadZipFile)
 
 
 class DownloadError(OSError):
@@ -151,7 +153,7 @@ def locate(
                 raise
             with atomic_path(record) as temporary:
                 temporary.write_text(_sha256(path) + "\n", encoding="ascii")
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except DOWNLOAD_FAILURES as error:
         raise DownloadError(
             f"{file.name} could not be fetched from {file.source} ({error}). Fetch it in another "
             f"way and put it at {path}, or into any folder that MICFAST_DATA names."
@@ -204,18 +206,30 @@ def _download_member(member: str) -> Callable[[str, str | os.PathLike[str], obje
         with tempfile.TemporaryDirectory() as folder:
             archive = Path(folder) / "archive.zip"
             _http()(url, archive, pooch_object)
-            with zipfile.ZipFile(archive) as opened:
-                entries = [e for e in opened.infolist() if Path(e.filename).name == member]
-                if not entries:
-                    raise ValueError(f"the archive does not contain {member}")
-                size = entries[0].file_size
-                if size > _MAX_MEMBER_BYTES:
-                    raise ValueError(f"{member} unpacks to {size} bytes: not the expected file")
-                # zipfile reads no more than the announced size, so the check above is enough.
-                with opened.open(entries[0]) as source, open(output_file, "wb") as target:
-                    shutil.copyfileobj(source, target)
+            try:
+                _unpack(archive, member, output_file)
+            except (OSError, ValueError, zipfile.BadZipFile):
+                raise
+            # Damage makes zipfile and the decompressors raise almost anything.
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise ValueError(f"the archive can't be unpacked ({reason})") from error
 
     return download
+
+
+def _unpack(archive: Path, member: str, output_file: str | os.PathLike[str]) -> None:
+    """Write a member of a zip archive to a file."""
+    with zipfile.ZipFile(archive) as opened:
+        entries = [e for e in opened.infolist() if Path(e.filename).name == member]
+        if not entries:
+            raise ValueError(f"the archive does not contain {member}")
+        size = entries[0].file_size
+        if size > _MAX_MEMBER_BYTES:
+            raise ValueError(f"{member} unpacks to {size} bytes: not the expected file")
+        # zipfile reads no more than the announced size, so the check above is enough.
+        with opened.open(entries[0]) as source, open(output_file, "wb") as target:
+            shutil.copyfileobj(source, target)
 
 
 def _read_record(record: Path) -> str | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from micfast.data._dataset import Dataset
 from micfast.data._fetch import RemoteFile, locate
+from micfast.data._mat import read_mat
 from micfast.data.preprocess import Standardizer, cumulate, pad_with_last, stratified_split
 
 __all__ = ["load_characters"]
@@ -120,16 +121,14 @@ def load_characters(
 
 def _read(path: Path) -> tuple[list[NDArray[np.float64]], NDArray[Any]]:
     """Samples (length, 3), in the file's order, and labels of a file whose content is right."""
-    from scipy.io import loadmat
-
     try:
-        content = loadmat(path, variable_names=["mixout", "consts"])
-        consts = content["consts"][0, 0]
+        content = read_mat(path, ("mixout", "consts"))
+        consts = content["consts"]
         cells = content["mixout"].ravel()
         numbers = consts["charlabels"].ravel()
-        key = np.array([str(np.asarray(letter).item()) for letter in consts["key"].ravel()])
-    # A damaged or foreign file makes loadmat raise almost anything, down to struct.error.
-    except Exception as error:
+        key = np.array([str(letter) for letter in consts["key"].ravel()])
+    # An intact file of other content may lack any of these.
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a readable MATLAB file with mixout and consts of the UCI Character "
             f"Trajectories ({type(error).__name__}: {error})"

@@ -30,6 +30,9 @@ __all__ = ["TsError", "load_ts", "load_ucr", "save_ts"]
 
 # Most characters of one header line: far above any archive's, and no header can fill the memory.
 _MAX_HEADER = 2**20
+# Without max_bytes, what a file may unpack or be padded to: so many bytes, so many per byte of the
+# file, and never more than the last number. So no file under 1 MiB needs a GiB of memory.
+_FEWEST_BYTES, _BYTES_PER_BYTE, _MOST_BYTES = 2**25, 32, 2**30
 # Values are cut apart in pieces of so many characters: a Python object each, for one piece only.
 _PIECE = 2**16
 # Categories in which tslearn says why it gives nothing.
@@ -51,7 +54,7 @@ def load_ts(
     *,
     return_labels: bool = True,
     pad: bool = False,
-    max_bytes: int = 2**30,
+    max_bytes: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[Any] | None]:
     """Read a `.ts` file of the UCR and UEA archives, plain or gzipped.
 
@@ -64,9 +67,10 @@ def load_ts(
     pad : bool, default=False
         Whether a file with sequences of unequal lengths is accepted. They are then filled with
         NaN at the end, to the length of the longest, which is tslearn's convention.
-    max_bytes : int, default=2**30
+    max_bytes : int, optional
         Most bytes of text, after unpacking, and most bytes of a padded `X` and of `y`. A small
-        file that unpacks to a huge one is so refused before it fills the memory.
+        file that unpacks to a huge one is so refused before it fills the memory. Default: 32 MiB
+        and 32 times the file's size, 1 GiB at most.
 
     Returns
     -------
@@ -121,9 +125,12 @@ def load_ts(
     >>> y
     array(['up', 'down'], dtype='<U4')
     """
-    if max_bytes < 1:
+    if max_bytes is not None and max_bytes < 1:
         raise ValueError(f"load_ts: max_bytes must be at least 1, got {max_bytes}")
     with open(path, "rb") as raw:
+        if max_bytes is None:
+            size = os.fstat(raw.fileno()).st_size
+            max_bytes = min(_FEWEST_BYTES + _BYTES_PER_BYTE * size, _MOST_BYTES)
         packed = raw.peek(2)[:2] == b"\x1f\x8b"
         file = cast(IO[bytes], gzip.GzipFile(fileobj=raw) if packed else raw)
         reader = _Reader(path, file, max_bytes)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import math
-import zipfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from micfast import plots
-from micfast._io import atomic_path
+from micfast._io import atomic_path, load_arrays
 
 if TYPE_CHECKING:
     import os
@@ -177,12 +176,10 @@ def _arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray] | None:
     if not path.is_file():
         return None
     try:
-        # Opened here: numpy leaves a damaged file open.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            missing = [name for name in names if name not in archive]
-            found = {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        found = load_arrays(path)
+    except ValueError as error:
         raise ValueError(f"draw_figures: {path} can't be read as an archive: {error}") from None
+    missing = [name for name in names if name not in found]
     if missing:
         raise ValueError(f"draw_figures: {path} lacks {', '.join(missing)}")
     return found

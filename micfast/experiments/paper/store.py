@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from micfast._io import atomic_path
+from micfast._io import atomic_path, load_arrays
 
 __all__ = ["TABLES", "Store", "StoreError"]
 
@@ -153,9 +153,8 @@ class Store:
         if path.suffix != ".npz":
             return _read_json(path)
         try:
-            with np.load(path, allow_pickle=False) as content:
-                return {name: content[name] for name in content.files}
-        except Exception as error:  # numpy, zipfile and zlib each have their own
+            return load_arrays(path)
+        except ValueError as error:
             raise _damaged(path, error) from error
 
     def assemble(self) -> None:
@@ -166,8 +165,15 @@ class Store:
         rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
         for path in sorted(self.units.glob("*.json")):
             content = _read_json(path)
-            for name in rows:
-                rows[name] += content.get(name, [])
+            if not isinstance(content, dict):
+                raise _damaged(path, TypeError("it must hold a JSON object"))
+            for name, (columns, _) in TABLES.items():
+                own = content.get(name, [])
+                if not isinstance(own, list) or not all(
+                    isinstance(row, dict) and set(row) <= set(columns) for row in own
+                ):
+                    raise _damaged(path, TypeError(f"{name} must be a list of rows of its columns"))
+                rows[name] += own
         for name, (columns, n_keys) in TABLES.items():
             path = self.raw / f"{name}.csv"
             if not rows[name]:
@@ -191,7 +197,7 @@ def _is_temporary(path: Path) -> bool:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from error
 
 

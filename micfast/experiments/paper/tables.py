@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from micfast._io import load_arrays
 from micfast.experiments.paper import published, statistics
 
 if TYPE_CHECKING:
@@ -211,20 +212,31 @@ def load_raw(raw: str | os.PathLike[str]) -> RawResults:
     frames["forward"] = forward.drop_duplicates(["method", "data", "subset", "seed"], keep="last")
     cross = {}
     for path in sorted(folder.glob("cross-*.npz")):
-        try:
-            with np.load(path, allow_pickle=False) as content:
-                arrays = [content[name] for name in ("labels", "train", "test")]
-        except Exception as error:  # numpy, zipfile and zlib each have their own
-            raise ValueError(f"load_raw: {path.name} can't be read: {error}") from error
-        labels = [str(label) for label in arrays[0]]
-        for name, array in zip(("train", "test"), arrays[1:], strict=True):
-            if array.shape != (len(labels), len(labels)):
-                raise ValueError(
-                    f"load_raw: {path.name}: {name} must be of shape "
-                    f"({len(labels)}, {len(labels)}), got {array.shape}"
-                )
-        cross[path.stem.removeprefix("cross-")] = CrossErrors(labels, *arrays[1:])
+        cross[path.stem.removeprefix("cross-")] = _read_cross_errors(path)
     return RawResults(**frames, cross=cross)
+
+
+def _read_cross_errors(path: Path) -> CrossErrors:
+    """The cross errors of one file; a ValueError for anything else."""
+    try:
+        arrays = load_arrays(path)
+    except ValueError as error:
+        raise ValueError(f"load_raw: {path.name} can't be read: {error}") from error
+    missing = [name for name in ("labels", "train", "test") if name not in arrays]
+    if missing:
+        raise ValueError(f"load_raw: {path.name} lacks {', '.join(missing)}")
+    if arrays["labels"].ndim != 1:
+        raise ValueError(
+            f"load_raw: {path.name}: labels must be of shape (n,), got {arrays['labels'].shape}"
+        )
+    labels = [str(label) for label in arrays["labels"]]
+    for name in ("train", "test"):
+        if arrays[name].shape != (len(labels), len(labels)):
+            raise ValueError(
+                f"load_raw: {path.name}: {name} must be of shape "
+                f"({len(labels)}, {len(labels)}), got {arrays[name].shape}"
+            )
+    return CrossErrors(labels, arrays["train"], arrays["test"])
 
 
 def _read_csv(path: Path, name: str) -> pd.DataFrame:

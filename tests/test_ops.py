@@ -225,7 +225,9 @@ def test_an_exception_in_progress_stops_the_job():
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 def test_ctrl_c_stops_the_kernel_and_leaves_a_working_interpreter():
     program = """
-        import torch, micfast, helpers
+        import signal, torch, micfast, helpers
+        # A shell's background job has it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         weights = helpers.random_weights(16, 10, 4, 2)
         fleet = helpers.random_fleet(16, 4, 100, 2, torch.float32)
         print("ready", flush=True)

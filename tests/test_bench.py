@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers import needs_kernel
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[1]))  # behind the installed micfast
 
 from bench import cases, measure, peers, report, run, solvers
 from bench.__main__ import main

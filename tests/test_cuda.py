@@ -17,6 +17,7 @@ import torch
 from helpers import (
     GRADIENT_TOLERANCE,
     OUTPUT_TOLERANCE,
+    assert_same_lm_searches,
     random_fleet,
     random_weights,
     relative_difference,
@@ -158,11 +159,19 @@ def test_invert_lm(device, dtype, size, n_iter, n_starts, data):
     init = torch.rand(1, 1, n_starts, K, dtype=dtype)
     arguments = (*weights, targets, init, n_iter, 0.1, data.draw(st.booleans()), True)
     kernel, expected = device.call("invert_lm", *arguments), reference.invert_lm(*arguments)
-    # A sequence of accepted and refused steps may turn at a rounding: errors only.
-    tolerance = 1e-6 if dtype == torch.float64 else 2e-2
-    assert relative_difference(kernel.errors, expected.errors) < tolerance
-    assert relative_difference(kernel.error_history, expected.error_history) < tolerance
     assert torch.equal(kernel.n_iter_used, expected.n_iter_used)
+    if dtype == torch.float64:
+        assert_same_lm_searches(kernel, expected, weights, targets)
+        return
+    # In float32 the way itself turns at roundings. It never rises, and what is reported is true.
+    assert (kernel.error_history.diff(dim=0) <= 0).all()
+    latents = kernel.latents.double().flatten(1, 2)
+    drawn = reference.generate(*(w.double() for w in weights), latents, T)
+    wanted = targets.double().repeat_interleave(n_starts, 0)
+    own = reference.mean_squared_error(drawn, wanted).reshape(kernel.errors.shape)
+    # Pre-activations are rounded in proportion to the latents.
+    slack = (1e-4 + 1e-6 * kernel.latents.abs().amax(-1)) * (1 + own)
+    assert ((kernel.errors - own).abs() <= slack).all()
 
 
 def test_invert_lm_with_missing_values_and_tol(device):

@@ -11,7 +11,7 @@ import pytest
 from helpers import needs_kernel
 from test_bench import run_quick
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[1]))  # behind the installed micfast
 
 import micfast
 from bench import load, soak

@@ -89,21 +89,27 @@ def build(check: Check, folder: Path) -> str:
     return f"built in {time.monotonic() - begin:.0f} s"
 
 
-def run_tests(check: Check, folder: Path) -> str:
-    """The CUDA kernels' tests, on the device where there is one."""
-    choice = "emulated and train_reports" if check.rehearse else "cuda or gpu or graph or stream"
+def run_python(check: Check, folder: Path, command: list[str], limit: float) -> str:
+    """Output of a program that sees the package built; raises unless it ends with 0."""
     finished = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "tests/test_cuda.py", "-k", choice],
+        command,
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
-        timeout=max(10, min(180, check.left())),
+        timeout=max(10, min(limit, check.left())),
     )
     print(finished.stdout[-3000:])
     if finished.returncode != 0:
         raise RuntimeError((finished.stdout or finished.stderr).strip().splitlines()[-1])
     return finished.stdout.strip().splitlines()[-1]
+
+
+def run_tests(check: Check, folder: Path) -> str:
+    """The CUDA kernels' tests, on the device where there is one."""
+    choice = "emulated and train_reports" if check.rehearse else "cuda or gpu or graph or stream"
+    command = [sys.executable, "-m", "pytest", "-q", "tests/test_cuda.py", "-k", choice]
+    return run_python(check, folder, command, 180)
 
 
 SANITIZED = """
@@ -129,17 +135,8 @@ def sanitize(check: Check, folder: Path, tool: str) -> str:
     program = shutil.which("compute-sanitizer")
     if program is None:
         return "compute-sanitizer is not installed"
-    finished = subprocess.run(
-        [program, "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", SANITIZED],
-        env=os.environ | {"PYTHONPATH": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=max(10, min(90, check.left())),
-    )
-    print(finished.stdout[-2000:])
-    if finished.returncode != 0:
-        raise RuntimeError(f"compute-sanitizer {tool} ended with {finished.returncode}")
-    return finished.stdout.strip().splitlines()[-1]
+    command = [program, "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", SANITIZED]
+    return run_python(check, folder, command, 90)
 
 
 def measure(check: Check) -> None:

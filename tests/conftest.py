@@ -1,6 +1,9 @@
 """Every test, and every example of a hypothesis test, starts from the same random numbers."""
 
+import functools
+import http.server
 import random
+import threading
 
 import hypothesis
 import numpy as np
@@ -40,3 +43,22 @@ def _seeded():
     TORCH_GENERATOR.seed(0)
     random.seed(TORCH_GENERATOR.offset)
     np.random.seed(TORCH_GENERATOR.offset)  # noqa: NPY002
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A local web server: its folder and its address."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Quiet, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()

@@ -1,13 +1,10 @@
 """Loaders, preprocessing and the fetching of files."""
 
-import functools
 import gzip
 import hashlib
-import http.server
 import os
 import subprocess
 import sys
-import threading
 import zipfile
 from pathlib import Path
 
@@ -64,25 +61,6 @@ def cache(tmp_path, monkeypatch):
     folder = tmp_path / "cache"
     monkeypatch.setattr("pooch.os_cache", lambda project: folder / project)
     return folder / "micfast"
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A local web server: its folder and its address."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    handler = functools.partial(Quiet, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-        thread.join()
 
 
 # --------------------------------------------------------------------------------------------

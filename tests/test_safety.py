@@ -6,12 +6,9 @@ What is claimed stands in ``SECURITY.md``. Damaged files are with their readers'
 from __future__ import annotations
 
 import ast
-import functools
-import http.server
 import json
 import pickle
 import stat
-import threading
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -244,24 +241,6 @@ def test_data_files_are_parsed_only(tmp_path, evil):
 # -- paths -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def server(tmp_path):
-    folder = tmp_path / "server"
-    folder.mkdir()
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    handler = functools.partial(Quiet, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{running.server_port}/archive.zip"
-        running.shutdown()
-        thread.join()
-
-
 def link_to(target):
     """An archive member that is a symbolic link."""
     member = zipfile.ZipInfo("data.mat")
@@ -275,7 +254,7 @@ def test_an_archive_writes_nowhere_else(member, server, tmp_path, monkeypatch):
     monkeypatch.delenv("MICFAST_DATA", raising=False)
     cache = tmp_path / "deep" / "cache"
     monkeypatch.setattr("pooch.os_cache", lambda project: cache)
-    folder, address = server
+    folder, url = server
     secret = tmp_path / "secret"
     secret.write_text("secret")
     with zipfile.ZipFile(folder / "archive.zip", "w") as archive:
@@ -285,7 +264,7 @@ def test_an_archive_writes_nowhere_else(member, server, tmp_path, monkeypatch):
             archive.writestr(member, "content")
         archive.writestr("../other.txt", "other")
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
-    file = RemoteFile("data.mat", address, in_archive=True)
+    file = RemoteFile("data.mat", f"{url}/archive.zip", in_archive=True)
     try:
         path = locate(file)
     except DownloadError:  # a name with backslashes is none of ours

@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 _NAME = re.compile(r"Compiling entry function '(\S+)' for '(sm_\d+)'")
-_KERNEL = re.compile(r"4cuda\d+(\w+?_kernel)I?([fd])?(?:Li(\d+))?")
+# Kernel, dtype, solver of a search, number of hidden units.
+_KERNEL = re.compile(r"4cuda\d+(\w+?_kernel)I?([fd])?(?:NS0_\d+([A-Za-z]+)E)?(?:Li(\d+))?")
 _SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _REGISTERS = re.compile(r"Used (\d+) registers")
 
@@ -28,7 +29,8 @@ def parse(text: str) -> list[dict[str, object]]:
             if kernel is None:
                 raise ValueError(f"not a kernel of micfast: {found[1]}")
             dtype = {"f": "float32", "d": "float64", None: ""}[kernel[2]]
-            rows.append({"kernel": kernel[1], "dtype": dtype, "H": int(kernel[3] or 0)})
+            name = f"{kernel[1]} of {kernel[3]}" if kernel[3] else kernel[1]
+            rows.append({"kernel": name, "dtype": dtype, "H": int(kernel[4] or 0)})
             rows[-1]["architecture"] = found[2]
         elif rows and (found := _SPILLS.search(line)) and "spilled" not in rows[-1]:
             rows[-1]["spilled"] = int(found[2]) + int(found[3])

@@ -10,6 +10,7 @@ template <class T, int kHidden>
 struct Inverter {
   // A pair has converged when its lowest error fell by less than tol in this many iterations.
   static constexpr int64_t kPatience = 5;
+  static constexpr int kBlocksAtOnce = kHidden > 0 ? 3 : 2;  // what the registers suffice for
 
   // How far one pair has come; kept by its first thread.
   struct Progress {
@@ -97,14 +98,6 @@ struct Inverter {
     at.lowest_before = at.lowest;
   }
 
-  MICFAST_INLINE void record_history(int64_t i, const SearchTile<T>& tile, T error,
-                                     const T* values) const {
-    if (!p.search.error_history || !tile.counts) return;
-    const int64_t first = i * s.n_modules * s.n_targets;
-    record_pair(place, p.search.error_history + first, p.search.latent_history + first * K,
-                tile.index(), error, values, K);
-  }
-
   MICFAST_INLINE void run(const SearchTile<T>& tile, const PackedModules<T>& packed) {
     const SearchProblem<T>& search = p.search;
     const int64_t H = s.hidden_size, O = s.output_size;
@@ -129,7 +122,7 @@ struct Inverter {
       if (place.works && place.lane == 0) project(z_pair, K);
       block_sync();
       const T loss = measure<Keep::kTape>(z_pair, target);
-      record_history(i, tile, loss, z_pair);
+      record_history(tile, place, i, loss, z_pair, K);
       if (search.tol > 0) {
         if (place.works && place.lane == 0) watch_convergence(state, loss, i);
         // A history wants every row, also where nothing moves.
@@ -147,7 +140,7 @@ struct Inverter {
     if (place.works && place.lane == 0) project(z_pair, K);
     block_sync();
     if (!p.unprojected_error) error = measure<Keep::kNothing>(z_pair, target);
-    record_history(search.n_iter, tile, error, z_pair);
+    record_history(tile, place, search.n_iter, error, z_pair, K);
     if (place.works && tile.counts) {
       record_pair(place, search.errors, search.latents, tile.index(), error, z_pair, K);
       if (place.lane == 0) {
@@ -158,16 +151,6 @@ struct Inverter {
     block_sync();
   }
 };
-
-template <class T, int kHidden>
-MICFAST_KERNEL void MICFAST_LAUNCH_BOUNDS(128, kHidden > 0 ? 3 : 2)
-    invert_kernel(InvertProblem<T> p, Plan plan, char* packed_weights, char* workspace) {
-  Space space{shared_memory(), plan.shared_limit, workspace + block_index() * plan.global_bytes};
-  Inverter<T, kHidden> inverter(p, plan, thread_index(), space);
-  const PackedModules<T> packed(packed_weights, p.search.sizes);
-  for (int64_t item = block_index(); item < plan.n_items; item += n_blocks())
-    inverter.run(SearchTile<T>(p.search, plan, item, inverter.place.pair), packed);
-}
 
 }  // namespace MICFAST_ISA
 }  // namespace micfast

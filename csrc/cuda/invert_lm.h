@@ -11,6 +11,8 @@ namespace MICFAST_ISA {
 
 template <class T, int kHidden>
 struct LevenbergMarquardt {
+  static constexpr int kBlocksAtOnce = kHidden == 10 ? 3 : 2;  // what the registers suffice for
+
   const InvertLMProblem<T>& p;
   const Sizes& s;
   const int K, D, n_sums;  // D directions
@@ -191,11 +193,7 @@ struct LevenbergMarquardt {
         }
       }
       const bool any_moves = any_in_block(first && !state.finished);
-      if (search.error_history && tile.counts) {
-        const int64_t row = i * s.n_modules * s.n_targets;
-        record_pair(place, search.error_history + row, search.latent_history + row * K,
-                    tile.index(), static_cast<T>(state.error), state.model.z, K);
-      }
+      record_history(tile, place, i, static_cast<T>(state.error), state.model.z, K);
       // A history wants every row, also where nothing moves.
       if (!any_moves && !search.error_history) break;
     }
@@ -210,16 +208,6 @@ struct LevenbergMarquardt {
     block_sync();
   }
 };
-
-template <class T, int kHidden>
-MICFAST_KERNEL void MICFAST_LAUNCH_BOUNDS(128, kHidden == 10 ? 3 : 2)
-    invert_lm_kernel(InvertLMProblem<T> p, Plan plan, char* packed_weights, char* workspace) {
-  Space space{shared_memory(), plan.shared_limit, workspace + block_index() * plan.global_bytes};
-  LevenbergMarquardt<T, kHidden> searcher(p, plan, thread_index(), space);
-  const PackedModules<T> packed(packed_weights, p.search.sizes);
-  for (int64_t item = block_index(); item < plan.n_items; item += n_blocks())
-    searcher.run(SearchTile<T>(p.search, plan, item, searcher.place.pair), packed);
-}
 
 }  // namespace MICFAST_ISA
 }  // namespace micfast

@@ -29,13 +29,13 @@ namespace {
 // At most this much shared memory a block, so that two of them fit a multiprocessor.
 constexpr int64_t kSharedBytes = 100 * 1024;
 
-// Counts what a block of this kind takes and sets the plan's sizes.
-template <class Block, class Problem>
-void measure(const Problem& p, Plan& plan) {
+// Counts what a block takes, which take(space) asks for, and sets the plan's sizes.
+template <class Take>
+void measure(Plan& plan, Take take) {
   const int64_t limit = shared_memory_limit();
   plan.shared_limit = limit < kSharedBytes ? limit : kSharedBytes;
   Space space{nullptr, plan.shared_limit, nullptr};
-  Block(p, plan, 0, space);
+  take(space);
   plan.shared_bytes = space.shared_used;
   plan.global_bytes = space.global_used;
 }
@@ -73,11 +73,11 @@ inline Plan single_plan(const Sizes& s, int64_t n_items) {
 inline bool fits(const Plan& plan) { return plan.shared_bytes <= shared_memory_limit(); }
 
 template <class T, template <class, int> class Solver, int kHidden, class Problem>
-int64_t run_search(void (*kernel)(Problem, Plan, char*, char*), const Problem& p,
-                   const Launch& at) {
+int64_t run_search(const Problem& p, const Launch& at) {
+  const auto kernel = search_kernel<T, Solver, kHidden, Problem>;
   const Sizes& s = p.search.sizes;
   Plan plan = search_plan(s);
-  measure<Solver<T, kHidden>>(p, plan);
+  measure(plan, [&](Space& space) { Solver<T, kHidden>(p, plan, 0, space); });
   if (!fits(plan)) return -1;
   set_blocks(kernel, plan);
   const int64_t packed = packed_bytes<T>(s);
@@ -89,10 +89,20 @@ int64_t run_search(void (*kernel)(Problem, Plan, char*, char*), const Problem& p
   return packed + plan.n_blocks * plan.global_bytes;
 }
 
+template <template <class, int> class Solver, class Problem>
+int64_t run_search_float32(const Problem& p, const Launch& at) {
+  const DeviceGuard guard(at.device);
+  const int64_t H = p.search.sizes.hidden_size;
+  const int64_t bytes = H == 10   ? run_search<float, Solver, 10>(p, at)
+                        : H == 20 ? run_search<float, Solver, 20>(p, at)
+                                  : -1;
+  return bytes >= 0 ? bytes : run_search<float, Solver, 0>(p, at);
+}
+
 template <class T, int kHidden>
 int64_t run_train(const TrainProblem<T>& p, int64_t begin, int64_t end, const Launch& at) {
   Plan plan = single_plan(p.sizes, p.sizes.n_modules);
-  measure<Trainer<T, kHidden>>(p, plan);
+  measure(plan, [&](Space& space) { Trainer<T, kHidden>(p, plan, 0, space); });
   if (!fits(plan)) return -1;
   set_blocks(train_kernel<T, kHidden>, plan);
   Space kept{nullptr, 0, nullptr};
@@ -116,12 +126,9 @@ template <class T>
 int64_t run(const GenerateProblem<T>& p, const Launch& at) {
   const DeviceGuard guard(at.device);
   Plan plan = search_plan(p.sizes);
-  const int64_t limit = shared_memory_limit();
-  plan.shared_limit = limit < kSharedBytes ? limit : kSharedBytes;
-  Space space{nullptr, plan.shared_limit, nullptr};
-  Sequence<T, 0>(p.sizes, Place<0>(plan, p.sizes, 0), plan, false, space);
-  plan.shared_bytes = space.shared_used;
-  plan.global_bytes = space.global_used;
+  measure(plan, [&](Space& space) {
+    Sequence<T, 0>(p.sizes, Place<0>(plan, p.sizes, 0), plan, false, space);
+  });
   set_blocks(generate_kernel<T>, plan);
   const int64_t packed = packed_bytes<T>(p.sizes);
   if (at.workspace) {
@@ -137,7 +144,7 @@ int64_t run(const GenerateBackwardProblem<T>& p, const Launch& at) {
   const DeviceGuard guard(at.device);
   const Sizes& s = p.sizes;
   Plan plan = single_plan(s, s.n_modules * n_gradient_parts(s));
-  measure<GeneratorBackward<T>>(p, plan);
+  measure(plan, [&](Space& space) { GeneratorBackward<T>(p, plan, 0, space); });
   set_blocks(generate_backward_kernel<T>, plan);
   const int64_t packed = packed_bytes<T>(s);
   const int64_t parts = Space::bytes_of<T>(plan.n_items * WeightArrays<T>::stride(s));
@@ -155,34 +162,22 @@ int64_t run(const GenerateBackwardProblem<T>& p, const Launch& at) {
 
 template <>
 int64_t run(const InvertProblem<float>& p, const Launch& at) {
-  const DeviceGuard guard(at.device);
-  const int64_t H = p.search.sizes.hidden_size;
-  const int64_t bytes = H == 10   ? run_search<float, Inverter, 10>(invert_kernel<float, 10>, p, at)
-                        : H == 20 ? run_search<float, Inverter, 20>(invert_kernel<float, 20>, p, at)
-                                  : -1;
-  return bytes >= 0 ? bytes : run_search<float, Inverter, 0>(invert_kernel<float, 0>, p, at);
+  return run_search_float32<Inverter>(p, at);
 }
 template <>
 int64_t run(const InvertProblem<double>& p, const Launch& at) {
   const DeviceGuard guard(at.device);
-  return run_search<double, Inverter, 0>(invert_kernel<double, 0>, p, at);
+  return run_search<double, Inverter, 0>(p, at);
 }
 
 template <>
 int64_t run(const InvertLMProblem<float>& p, const Launch& at) {
-  const DeviceGuard guard(at.device);
-  const int64_t H = p.search.sizes.hidden_size;
-  const int64_t bytes =
-      H == 10   ? run_search<float, LevenbergMarquardt, 10>(invert_lm_kernel<float, 10>, p, at)
-      : H == 20 ? run_search<float, LevenbergMarquardt, 20>(invert_lm_kernel<float, 20>, p, at)
-                : -1;
-  return bytes >= 0 ? bytes
-                    : run_search<float, LevenbergMarquardt, 0>(invert_lm_kernel<float, 0>, p, at);
+  return run_search_float32<LevenbergMarquardt>(p, at);
 }
 template <>
 int64_t run(const InvertLMProblem<double>& p, const Launch& at) {
   const DeviceGuard guard(at.device);
-  return run_search<double, LevenbergMarquardt, 0>(invert_lm_kernel<double, 0>, p, at);
+  return run_search<double, LevenbergMarquardt, 0>(p, at);
 }
 
 template <>

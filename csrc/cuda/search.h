@@ -84,6 +84,17 @@ MICFAST_INLINE void record_pair(const Place<kHidden>& place, T* errors, T* laten
   place.for_share(K, [&](int k) { latents[index * K + k] = static_cast<T>(z[k]); });
 }
 
+// The same to row i of the history, if there is one.
+template <class T, int kHidden, class U>
+MICFAST_INLINE void record_history(const SearchTile<T>& tile, const Place<kHidden>& place,
+                                   int64_t i, T error, const U* z, int K) {
+  const SearchProblem<T>& p = tile.p;
+  if (!p.error_history || !tile.counts) return;
+  const int64_t first = i * p.sizes.n_modules * p.sizes.n_targets;
+  record_pair(place, p.error_history + first, p.latent_history + first * K, tile.index(), error, z,
+              K);
+}
+
 // z = clip(z, 0, 1) / sum, or 1/K where the sum is 0; NaN stays. By one thread.
 template <class T>
 MICFAST_INLINE void project(T* z, int64_t K) {
@@ -120,6 +131,17 @@ inline Plan search_plan(const Sizes& s) {
   plan.segment = static_cast<int>(H / a < 8 ? H / a : 8);
   plan.n_items = s.n_modules * ((s.n_targets + plan.pairs - 1) / plan.pairs);
   return plan;
+}
+
+// A Solver is made of a problem, a plan, a thread and a space, and runs one tile after the other.
+template <class T, template <class, int> class Solver, int kHidden, class Problem>
+MICFAST_KERNEL void MICFAST_LAUNCH_BOUNDS(128, (Solver<T, kHidden>::kBlocksAtOnce))
+    search_kernel(Problem p, Plan plan, char* packed_weights, char* workspace) {
+  Space space{shared_memory(), plan.shared_limit, workspace + block_index() * plan.global_bytes};
+  Solver<T, kHidden> solver(p, plan, thread_index(), space);
+  const PackedModules<T> packed(packed_weights, p.search.sizes);
+  for (int64_t item = block_index(); item < plan.n_items; item += n_blocks())
+    solver.run(SearchTile<T>(p.search, plan, item, solver.place.pair), packed);
 }
 
 }  // namespace MICFAST_ISA

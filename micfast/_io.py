@@ -20,7 +20,13 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["atomic_path", "check_output_path", "load_array_or_arrays", "load_arrays"]
+__all__ = [
+    "atomic_path",
+    "check_output_path",
+    "load_array_or_arrays",
+    "load_arrays",
+    "write_text",
+]
 
 # What a compressed archive may unpack to: so many bytes, and so many per byte of the file.
 _UNPACKED_BYTES, _UNPACKED_RATIO = 2**28, 64
@@ -90,6 +96,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if made:  # after os.replace there is nothing left to remove
             temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a UTF-8 file by :func:`atomic_path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def check_output_path(path: str | os.PathLike[str]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from micfast import __version__
-from micfast._io import atomic_path, check_output_path
+from micfast._io import atomic_path, check_output_path, write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -796,8 +796,7 @@ def _accuracy(predictions: np.ndarray, y: np.ndarray | None) -> float:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
 
 
 def _without_nan(value: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from micfast import plots
-from micfast._ragged import ends
+from micfast._ragged import ends, to_numpy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,7 +111,7 @@ class ReconstructionDisplay:
         true_label: Any = None,
     ) -> None:
         where = type(self).__name__
-        target, drawn = plots._to_numpy(target), plots._to_numpy(reconstructions)
+        target, drawn = to_numpy(target), to_numpy(reconstructions)
         if target.ndim == 1:
             target = target[:, None]
         if drawn.ndim == 2:
@@ -128,7 +128,7 @@ class ReconstructionDisplay:
             )
         n_shown = len(drawn)
         self.target, self.reconstructions = target, drawn
-        self.errors = None if errors is None else np.asarray(plots._to_numpy(errors), float)
+        self.errors = None if errors is None else np.asarray(to_numpy(errors), float)
         if self.errors is not None and self.errors.shape != (n_shown,):
             raise ValueError(
                 f"{where}: errors must have shape ({n_shown},), one per reconstruction, "
@@ -228,7 +228,7 @@ class ReconstructionDisplay:
         if len(banks) > 1:
             names = [f"{name} ({r})" for name, (_, r) in zip(names, pairs, strict=True)]
         display = cls(
-            plots._to_numpy(x)[0],
+            to_numpy(x)[0],
             np.stack([drawn[r][m] for m, r in pairs]),
             errors=[errors[r][m] for m, r in pairs],
             labels=[classes[m] for m, _ in pairs],
@@ -314,19 +314,19 @@ class ReconstructionDisplay:
             latents=inversion.latents[i : i + 1],
             lengths=None,
         )
-        drawn, target = plots._to_numpy(one.reconstructions("all"))[0][modules], targets[i]
+        drawn, target = to_numpy(one.reconstructions("all"))[0][modules], targets[i]
         if inversion.lengths is not None:
             end = int(inversion.lengths[i])
             drawn, target = drawn[:, :end], target[:end]
         if targets.ndim == 2:
             target = target[:, None]
         if standardizer is not None:
-            drawn = plots._to_numpy(standardizer.inverse_transform(drawn))
-            target = plots._to_numpy(standardizer.inverse_transform(target[None]))[0]
+            drawn = to_numpy(standardizer.inverse_transform(drawn))
+            target = to_numpy(standardizer.inverse_transform(target[None]))[0]
         display = cls(
             target,
             drawn,
-            errors=plots._to_numpy(one.errors)[0][modules],
+            errors=to_numpy(one.errors)[0][modules],
             labels=[inversion.classes[m] for m in modules],
             predicted_label=one.predictions[0],
             true_label=truth,
@@ -531,7 +531,7 @@ class CrossErrorDisplay:
         class_labels: Sequence[Any] | None = None,
     ) -> None:
         where = type(self).__name__
-        self.errors = np.asarray(plots._to_numpy(errors), float)
+        self.errors = np.asarray(to_numpy(errors), float)
         if self.errors.ndim != 2 or 0 in self.errors.shape:
             raise ValueError(
                 f"{where}: errors must have shape (n_modules, n_classes), got {self.errors.shape}"
@@ -679,7 +679,7 @@ class CrossErrorDisplay:
     def _of(
         cls, where: str, name: str, y: Any, errors: Any, labels: Sequence[Any] | None
     ) -> CrossErrorDisplay:
-        errors = np.asarray(plots._to_numpy(errors), float)
+        errors = np.asarray(to_numpy(errors), float)
         if errors.ndim != 2 or 0 in errors.shape:
             raise ValueError(
                 f"{where}: errors must have shape (n_samples, n_modules), got {errors.shape}"
@@ -886,7 +886,7 @@ class LatentPathDisplay:
         true_label: Any = None,
     ) -> None:
         where = type(self).__name__
-        self.latents = np.asarray(plots._to_numpy(latents), float)
+        self.latents = np.asarray(to_numpy(latents), float)
         if self.latents.ndim != 2 or 0 in self.latents.shape:
             raise ValueError(
                 f"{where}: latents must have shape (n_iter + 1, n_types), got {self.latents.shape}"
@@ -1236,7 +1236,7 @@ def _module_indices(where: str, inversion: Inversion, i: int, which: Any) -> lis
         if best < 0:
             raise ValueError(f"{where}: which must not be 'best' for target {i}: no error is known")
         return [best]
-    modules = np.atleast_1d(plots._to_numpy(which))
+    modules = np.atleast_1d(to_numpy(which))
     if modules.ndim != 1 or not len(modules) or modules.dtype.kind not in "iu":
         raise ValueError(f"{where}: which must be 'best', 'all' or module indices, got {which!r}")
     if modules.min() < 0 or modules.max() >= n_modules:
@@ -1265,7 +1265,7 @@ def _check_index(where: str, index: Any, n: int) -> int:
 
 
 def _check_labels(where: str, name: str, y: Any, n: int) -> np.ndarray:
-    y = np.asarray(plots._to_numpy(y))
+    y = np.asarray(to_numpy(y))
     if y.shape != (n,):
         raise ValueError(f"{where}: {name} must have shape ({n},), got {y.shape}")
     return y

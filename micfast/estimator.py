@@ -834,7 +834,8 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
             result = self._invert(self.banks_[r], Z, self._start_seed(r))
         drawn = result.reconstructions(which, backend=self.backend, n_threads=self._n_threads())
         drawn = self._unstandardized(drawn)
-        return drawn if _n_dims(X) == 3 else drawn[..., 0]
+        has_channels = unequal(X) is not None or _n_dims(for_sklearn(X, f"{_NAME}: X")) == 3
+        return drawn if has_channels else drawn[..., 0]
 
     # -- files ---------------------------------------------------------------------------------
 
@@ -1563,13 +1564,11 @@ class ModularInverseClassifier(ClassifierMixin, TransformerMixin, BaseEstimator)
 
 
 def _n_dims(X: Any) -> int:
-    """Number of dimensions of an array, data frame, sparse matrix or nested list."""
-    if unequal(X) is not None:
-        return 3
+    """Number of dimensions of an array, data frame, sparse matrix or nested list of numbers."""
     if hasattr(X, "ndim"):
         return X.ndim
     try:
-        return np.asarray(for_sklearn(X, f"{_NAME}: X")).ndim
+        return np.asarray(X).ndim
     except ValueError as error:
         raise ValueError(
             f"{_NAME}: X must hold sequences of shape [n_timesteps] or [n_timesteps, n_channels], "

@@ -362,8 +362,8 @@ def invert(
         for name, (dtype, shape) in shapes.items()
     }
 
-    def work(begin: int, chunk: Tensor, start: Tensor, bank: GeneratorBank, report: Any) -> int:
-        """Invert one chunk with the modules of this bank; return where it ends."""
+    def work(begin: int, chunk: Tensor, start: Tensor, bank: GeneratorBank, report: Any) -> None:
+        """Invert one chunk with the modules of this bank."""
         end = begin + len(chunk)
         result = search(
             *bank.weights,
@@ -383,7 +383,6 @@ def invert(
         if return_history:
             results["error_history"][:, begin:end] = error_history.mT
             results["latent_history"][:, begin:end] = latent_history.transpose(1, 2)
-        return end
 
     def chunks() -> Iterator[tuple[int, Tensor, Tensor]]:
         for begin in range(0, N, chunk_size):
@@ -396,8 +395,8 @@ def invert(
     with progress_reporter(progress, "inversion", total=N, unit="target") as report:
         if len(banks) == 1:
             for begin, chunk, start in chunks():
-                part = _part_of(report, begin / N, (begin + len(chunk)) / N)
-                end = work(begin, chunk, start, banks[0], part)
+                end = begin + len(chunk)
+                work(begin, chunk, start, banks[0], _part_of(report, begin / N, end / N))
                 if report is not None:
                     report(end / N)
         else:
@@ -444,7 +443,7 @@ def _banks_on(
 
 
 def _deal(
-    work: Callable[..., int],
+    work: Callable[..., None],
     chunks: Iterator[tuple[int, Tensor, Tensor]],
     banks: list[GeneratorBank],
 ) -> Iterator[int]:
@@ -459,7 +458,8 @@ def _deal(
 
     def run(bank: GeneratorBank, begin: int, chunk: Tensor, start: Tensor) -> int:
         try:
-            return work(begin, chunk, start, bank, None) - begin
+            work(begin, chunk, start, bank, None)
+            return len(chunk)
         finally:
             free.put(bank)
 

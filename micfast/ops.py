@@ -410,14 +410,6 @@ def _generate_vjp(ctx: torch.autograd.function.FunctionCtx, d_outputs: Tensor) -
 torch.library.register_autograd("micfast::generate", _generate_vjp, setup_context=_generate_setup)
 
 
-def _some_missing(counts: Tensor, all_values: int) -> bool:
-    """Whether the kernel has to look for missing values.
-
-    On a GPU it always does: the answer is not worth waiting for the device.
-    """
-    return counts.is_cuda or not bool((counts == all_values).all())
-
-
 def _drawing(n_steps: int) -> Callable[..., Tensor]:
     """The reference as a function of weights and latents alone."""
     return lambda W_ih, W_hh, b, W_out, b_out, latents: reference.generate(
@@ -545,6 +537,21 @@ def extents(sequences: Tensor) -> tuple[Tensor, Tensor]:
     return lengths, known.sum(dim=(-2, -1))
 
 
+def _extents_in_order(
+    sequences: Tensor, work_of: Callable[[Tensor], Tensor] = lambda lengths: lengths
+) -> list[Tensor]:
+    """What the kernel wants to know of missing values: lengths, counts, and an order of its work.
+
+    Work of like length shares a block, and the longest goes first, so that the threads end
+    together; ``work_of`` tells it from the lengths. Empty where nothing is missing, but for a GPU:
+    that answer is not worth waiting for the device.
+    """
+    lengths, counts = extents(sequences)
+    if not counts.is_cuda and bool((counts == sequences.shape[-2] * sequences.shape[-1]).all()):
+        return []
+    return [lengths, counts, work_of(lengths).argsort(descending=True, stable=True)]
+
+
 def _search_outputs(
     W_ih: Tensor, targets: Tensor, init: Tensor, n_iter: int, return_history: bool
 ) -> SearchTensors:
@@ -581,13 +588,7 @@ def _run_search(
     if not return_history:
         addresses[-2:] = [0, 0]
     n_starts = init.shape[2]
-    found: list[Tensor] = []
-    if omit_nan:
-        lengths, counts = extents(targets)
-        # Targets of like length share a block, and the longest go first, so that the threads end
-        # together.
-        if _some_missing(counts, T * O):
-            found = [lengths, counts, lengths.argsort(descending=True, stable=True)]
+    missing = _extents_in_order(targets) if omit_nan else []
     search = (
         (M, N * n_starts, T, H, K, O),
         _addresses(weight_tensors),
@@ -596,7 +597,7 @@ def _run_search(
         (n_starts, n_iter),
         tol,
         addresses,
-        _addresses(found) or [0, 0, 0],
+        _addresses(missing) or [0, 0, 0],
     )
     _run(name, targets, search, *settings)
     return outputs
@@ -765,12 +766,11 @@ def _train_kernel(
     )
     trained = [torch.empty_like(w) for w in initial]
     loss_curve = type_sets.new_empty(sizes[0], n_curve)
-    found: list[Tensor] = []
-    if omit_nan:
-        lengths, counts = extents(type_sets)
-        if _some_missing(counts, type_sets.shape[3] * type_sets.shape[4]):
-            of_module = lengths.sum(dim=(1, 2))[set_index]
-            found = [lengths, counts, of_module.argsort(descending=True, stable=True)]
+    missing = (
+        _extents_in_order(type_sets, lambda lengths: lengths.sum(dim=(1, 2))[set_index])
+        if omit_nan
+        else []
+    )
     _run(
         "train",
         type_sets,
@@ -780,7 +780,7 @@ def _train_kernel(
         (type_sets.shape[2], n_episodes, n_curve),
         adam,
         _addresses(trained),
-        _addresses(found) or [0, 0, 0],
+        _addresses(missing) or [0, 0, 0],
     )
     return trained[0], trained[1], trained[2], trained[3], trained[4], loss_curve
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from micfast._io import atomic_path
-from micfast._ragged import ragged_to_padded
+from micfast._ragged import ragged_to_padded, to_numpy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -233,7 +233,7 @@ def _collect(
 ) -> _Rows:
     """Check the arguments and compute the reconstructions of the targets shown, no others."""
     targets = _sequences_to_numpy("plot_reconstructions", "targets", targets)
-    errors = _to_numpy(inversion.errors)
+    errors = to_numpy(inversion.errors)
     if targets.ndim == 2:
         targets = targets[..., None]
     n_targets, n_modules = errors.shape
@@ -260,7 +260,7 @@ def _collect(
         )
     truth = true_names = None
     if y_true is not None:
-        y_true = np.asarray(_to_numpy(y_true))
+        y_true = np.asarray(to_numpy(y_true))
         if y_true.shape != (n_targets,):
             raise ValueError(
                 f"plot_reconstructions: y_true must have shape ({n_targets},), got {y_true.shape}"
@@ -274,27 +274,21 @@ def _collect(
     ranked = np.where(np.isnan(errors), np.inf, errors)
     best = np.where(np.isnan(errors).all(axis=1), -1, ranked.argmin(axis=1))
     latents = inversion.latents[chosen].swapaxes(0, 1)
-    drawn = _to_numpy(inversion.bank.generate(latents, targets.shape[1])).swapaxes(0, 1)
+    drawn = to_numpy(inversion.bank.generate(latents, targets.shape[1])).swapaxes(0, 1)
     if inversion.lengths is not None:  # nothing is drawn after a target's end
-        after = np.arange(targets.shape[1]) >= _to_numpy(inversion.lengths)[chosen, None]
+        after = np.arange(targets.shape[1]) >= to_numpy(inversion.lengths)[chosen, None]
         drawn = np.where(after[:, None, :, None], np.nan, drawn)
     targets = targets[chosen]
     if standardizer is not None:
-        drawn = np.stack([_to_numpy(standardizer.inverse_transform(d)) for d in drawn])
-        targets = _to_numpy(standardizer.inverse_transform(targets))
+        drawn = np.stack([to_numpy(standardizer.inverse_transform(d)) for d in drawn])
+        targets = to_numpy(standardizer.inverse_transform(targets))
     return _Rows(targets, drawn, errors, best, truth, true_names, [str(name) for name in names])
 
 
 def _sequences_to_numpy(where: str, name: str, sequences: Any) -> np.ndarray:
     """Sequences as an array; those of unequal lengths with NaN after their ends."""
     ragged = ragged_to_padded(where, name, sequences)
-    return _to_numpy(sequences) if ragged is None else ragged
-
-
-def _to_numpy(values: Any) -> np.ndarray:
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-    return np.asarray(values)
+    return to_numpy(sequences) if ragged is None else ragged
 
 
 def _resolve_kind(kind: str, n_channels: int) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from micfast._io import atomic_path
+from micfast._io import write_text
 
 __all__ = ["DownloadError", "RemoteFile", "cache_dir", "data_dir", "locate"]
 
@@ -151,8 +151,7 @@ def locate(
                 if not present:
                     path.unlink()
                 raise
-            with atomic_path(record) as temporary:
-                temporary.write_text(_sha256(path) + "\n", encoding="ascii")
+            write_text(record, _sha256(path) + "\n")
     except DOWNLOAD_FAILURES as error:
         raise DownloadError(
             f"{file.name} could not be fetched from {file.source} ({error}). Fetch it in another "
@@ -208,7 +207,7 @@ def _download_member(member: str) -> Callable[[str, str | os.PathLike[str], obje
             _http()(url, archive, pooch_object)
             try:
                 _unpack(archive, member, output_file)
-            except (OSError, ValueError, zipfile.BadZipFile):
+            except DOWNLOAD_FAILURES:
                 raise
             # Damage makes zipfile and the decompressors raise almost anything.
             except Exception as error:

@@ -9,16 +9,16 @@ on where it was.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from micfast._io import write_text
+from micfast.experiments._study import make_parser, resume
 from micfast.experiments.paper.settings import DATA_SETS, N_TYPES, SUBSETS, DataSpec, derive_seed
 
 if TYPE_CHECKING:
@@ -306,35 +306,17 @@ def _cell(row: Any, key: str, form: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    from micfast._io import atomic_path
-
-    parser = argparse.ArgumentParser(
-        prog="python -m micfast.experiments.better", description=(__doc__ or "").split("\n\n")[0]
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--data", choices=list(DATA_SETS), action="append")
-    parser.add_argument("--threads", type=int)
-    options = parser.parse_args(argv)
+    options = make_parser("better", __doc__, seeds=10).parse_args(argv)
     options.out.mkdir(parents=True, exist_ok=True)
-    files = []
+    units = []
     for seed in range(options.seeds):
         for data in options.data or DATA_SETS:
             for subset in SUBSETS:
-                file = options.out / f"{data}-{subset}-{seed:04d}.json"
-                if not file.exists():
-                    unit = compare(DATA_SETS[data], subset, seed, options.threads)
-                    with atomic_path(file) as temporary:
-                        temporary.write_text(json.dumps(unit, indent=1) + "\n", encoding="utf-8")
-                    print(file.name, file=sys.stderr, flush=True)
-                files.append(file)
-    frame = summarise([json.loads(file.read_text(encoding="utf-8")) for file in files])
-    for name, text in (
-        ("better.csv", frame.to_csv(index=False)),
-        ("better.md", format_comparison(frame)),
-    ):
-        with atomic_path(options.out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+                make = partial(compare, DATA_SETS[data], subset, seed, options.threads)
+                units.append(resume(options.out / f"{data}-{subset}-{seed:04d}.json", make))
+    frame = summarise(units)
+    write_text(options.out / "better.csv", frame.to_csv(index=False))
+    write_text(options.out / "better.md", format_comparison(frame))
     print(format_comparison(frame))
     return 0
 

@@ -9,16 +9,17 @@ that a run killed goes on where it was.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from micfast._io import write_text
+from micfast.experiments._study import make_parser, resume
 from micfast.experiments.paper.settings import DATA_SETS, N_TYPES, DataSpec, derive_seed
 
 if TYPE_CHECKING:
@@ -699,17 +700,9 @@ def _line(
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    from micfast._io import atomic_path
     from micfast.plots import save_figure
 
-    parser = argparse.ArgumentParser(
-        prog="python -m micfast.experiments.robustness",
-        description=(__doc__ or "").split("\n\n")[0],
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--data", choices=list(DATA_SETS), action="append")
-    parser.add_argument("--threads", type=int)
+    parser = make_parser("robustness", __doc__, seeds=5)
     options = parser.parse_args(argv)
     options.out.mkdir(parents=True, exist_ok=True)
     plan = Plan()
@@ -717,20 +710,14 @@ def main(argv: list[str] | None = None) -> int:
     for seed in range(options.seeds):
         for data in options.data or DATA_SETS:
             file = options.out / f"{data}-{seed:04d}.json"
-            if not file.exists():
-                unit = evaluate(DATA_SETS[data], seed, plan, options.threads)
-                with atomic_path(file) as temporary:
-                    temporary.write_text(json.dumps(unit, indent=1) + "\n", encoding="utf-8")
-                print(file.name, file=sys.stderr, flush=True)
-            unit = json.loads(file.read_text(encoding="utf-8"))
+            unit = resume(file, partial(evaluate, DATA_SETS[data], seed, plan, options.threads))
             if unit["plan"] != json.loads(json.dumps(asdict(plan))):
                 parser.error(f"{file} was made by another plan: choose another --out, or delete it")
             units.append(unit)
     frame = summarise(units)
     text = "\n".join((survivors(units), differences(units), format_table(frame)))
-    for name, content in (("robustness.csv", frame.to_csv(index=False)), ("robustness.md", text)):
-        with atomic_path(options.out / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+    write_text(options.out / "robustness.csv", frame.to_csv(index=False))
+    write_text(options.out / "robustness.md", text)
     save_figure(draw(frame), options.out / "robustness.png")
     print(text)
     masking = {name: max(unit["masking"][name] for unit in units) for name in units[0]["masking"]}

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from micfast._io import atomic_path
+from micfast._io import write_text
 
 if TYPE_CHECKING:
     import os
@@ -98,8 +98,7 @@ def write_report(
         details=_details(manifest),
     )
     path = Path(out) / "report.html"
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 

@@ -336,7 +336,7 @@ def _report_again(store: Store) -> Path:
 
 def _write_report(store: Store, manifest: Mapping[str, Any]) -> Path:
     """Tables, figures, report and, for a repository, the claims as Markdown."""
-    from micfast._io import atomic_path
+    from micfast._io import write_text
     from micfast.experiments.paper.claims import check_claims, claims_markdown
     from micfast.experiments.paper.figures import draw_figures
     from micfast.experiments.paper.report import write_report
@@ -350,8 +350,7 @@ def _write_report(store: Store, manifest: Mapping[str, Any]) -> Path:
     figures = draw_figures(store.raw, folders[1])
     claims = check_claims(store.raw)
     text = claims_markdown(store.raw, dict(manifest), claims=claims)
-    with atomic_path(store.out / "reproduction.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(store.out / "reproduction.md", text)
     return write_report(store.out, tables, figures, claims, dict(manifest))
 
 

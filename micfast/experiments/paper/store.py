@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from micfast._io import atomic_path, load_arrays
+from micfast._io import atomic_path, load_arrays, write_text
 
 __all__ = ["TABLES", "Store", "StoreError"]
 
@@ -203,8 +203,7 @@ def _read_json(path: Path) -> Any:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(_plain(content), indent=1, allow_nan=False)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
 
 
 def _plain(value: Any) -> Any:

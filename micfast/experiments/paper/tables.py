@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from micfast._io import load_arrays
+from micfast._io import load_arrays, write_text
 from micfast.experiments.paper import published, statistics
 
 if TYPE_CHECKING:
@@ -487,8 +487,6 @@ def write_tables(
     OSError
         If the folder can't be written.
     """
-    from micfast._io import atomic_path
-
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     written = []
@@ -500,8 +498,7 @@ def write_tables(
         }
         for suffix, text in texts.items():
             path = target / f"{table.name}{suffix}"
-            with atomic_path(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(path, text)
             written.append(path)
     return written
 

@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import os
 import random
 import threading
 
@@ -9,6 +10,10 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+
+
+# Python started by a test sees the installed micfast, not the source folder it may stand in.
+os.environ["PYTHONSAFEPATH"] = "1"
 
 
 class TorchGenerator:

@@ -733,9 +733,7 @@ def start(out, resume, threads=1):
         threads=threads,
         options=_KILLED,
     )
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", program], stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-
 # Python started by a test sees the installed micfast, not the source folder it may stand in.
 os.environ["PYTHONSAFEPATH"] = "1"
 

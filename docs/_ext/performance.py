@@ -18,6 +18,7 @@ QUESTIONS = {
     "solvers": "How low an error each way to search reaches in what time",
     "scaling": "Time against targets, hidden units and steps",
     "memory": "Peak memory of a job; a million targets streamed from a file",
+    "load": "A million targets from a file: pace and memory, tenth by tenth",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ __all__ = ["NAMES", "lattice", "make_starts", "nearest"]
 NAMES = ("uniform", "paper", "types", "dirichlet", "nearest")
 # More mixtures of the types than this are not drawn to find the one nearest to a target.
 _MAX_CANDIDATES = 128
-# Numbers (float64) that the search for the nearest may hold at a time, and keep with a bank.
-_BLOCK_NUMBERS = 4 * 2**20
+# Numbers (float64) that the search for the nearest may hold: drawings, also kept with a bank; and
+# distances at a time, as many as a cache holds or as keep another device busy.
+_DRAWN_NUMBERS = 4 * 2**20
+_CPU_DISTANCES, _DISTANCES = 2**17, 4 * 2**20
 # Candidates whose distances differ by less than this part count as equally near: the first one
 # is taken, so that the rounding of a matrix product does not decide.
 _TIE = 1e-9
@@ -98,37 +100,54 @@ def nearest(
     omit_nan = omit_nan and not bool(known.all())
     if omit_nan:
         x = torch.where(known, x, 0)
-    x_squares = x.square().sum(dim=1)
-    # Modules, and candidates if need be, in portions.
-    numbers = max(x.shape[1], len(x), 1)
-    n_candidates = max(1, min(len(candidates), _BLOCK_NUMBERS // numbers))
-    n_modules = max(1, _BLOCK_NUMBERS // (numbers * len(candidates)))
-    found = []
-    for first in range(0, bank.n_modules, n_modules):
-        modules = range(first, min(first + n_modules, bank.n_modules))
-        part = bank if len(modules) == bank.n_modules else bank.select(indices=list(modules))
-        distances, scales = [], []
-        for points in candidates.split(n_candidates):
-            y = _drawings(part, points, targets.shape[1], backend, n_threads)
-            # (m, n or 1, g): of the drawings, as far as the targets are known
-            if omit_nan:
-                y_squares = known.double() @ y.square().mT
-            else:
-                y_squares = y.square().sum(dim=2)[:, None]
-            distances.append(y_squares - 2 * x @ y.mT)
-            scales.append(y_squares.amax(dim=2))
-        distance = torch.cat(distances, dim=2)
-        scale = x_squares + torch.stack(scales).amax(dim=0)
-        steps = torch.round((distance + x_squares[:, None]) / (_TIE * scale[..., None]))
-        if n_starts == 1:
-            number = torch.arange(len(candidates), device=steps.device)
-            is_least = steps == steps.amin(dim=2, keepdim=True)
-            index = torch.where(is_least, number, len(candidates)).amin(dim=2, keepdim=True)
-            index = index.where(index < len(candidates), 0)  # not finite
+    M, N, G, length = bank.n_modules, len(x), len(candidates), max(x.shape[1], 1)
+    found = x.new_empty(M, N, n_starts, bank.input_size)
+    # Modules, and candidates if need be, are drawn in portions.
+    n_modules = max(1, _DRAWN_NUMBERS // (length * G))
+    portions = candidates.split(max(1, _DRAWN_NUMBERS // length))
+    n_pairs = max(1, (_CPU_DISTANCES if x.device.type == "cpu" else _DISTANCES) // G)
+    for first in range(0, M, n_modules):
+        chosen = list(range(first, min(first + n_modules, M)))
+        part = bank if len(chosen) == M else bank.select(indices=chosen)
+        draw = functools.partial(
+            _drawings, part, n_steps=targets.shape[1], backend=backend, n_threads=n_threads
+        )
+        whole = draw(candidates) if len(portions) == 1 else None
+        for modules, rows in _blocks(len(chosen), N, n_pairs):
+            drawn = map(draw, portions) if whole is None else [whole[modules]]
+            index = _least_distant(drawn, x[rows], known[rows] if omit_nan else None, n_starts)
+            found[first : first + len(chosen)][modules, rows] = candidates[index]
+    return found
+
+
+def _blocks(n_modules: int, n_targets: int, n_pairs: int) -> Iterator[tuple[slice, slice]]:
+    """Cut modules and targets into blocks of at most so many pairs, targets first."""
+    rows = max(1, min(n_targets, n_pairs))
+    modules = max(1, n_pairs // rows)
+    for m, n in itertools.product(range(0, n_modules, modules), range(0, n_targets, rows)):
+        yield slice(m, m + modules), slice(n, n + rows)
+
+
+def _least_distant(
+    drawn: Iterable[Tensor], x: Tensor, known: Tensor | None, n_starts: int
+) -> Tensor:
+    """Numbers (m, n, S) of the drawings nearest to x (n, T O), of (m, g, T O) in portions."""
+    distances, scales = [], []
+    for y in drawn:
+        # (m, n or 1, g): of the drawings, as far as the targets are known
+        if known is None:
+            y_squares = y.square().sum(dim=2)[:, None]
         else:
-            index = steps.sort(dim=2, stable=True).indices[..., :n_starts]
-        found.append(candidates[index])
-    return torch.cat(found)
+            y_squares = known.double() @ y.square().mT
+        distances.append(y_squares - 2 * x @ y.mT)
+        scales.append(y_squares.amax(dim=2))
+    distance = torch.cat(distances, dim=2)
+    x_squares = x.square().sum(dim=1)[:, None]
+    scale = x_squares + torch.stack(scales).amax(dim=0)[..., None]
+    steps = torch.round((distance + x_squares) / (_TIE * scale))
+    if n_starts > 1:
+        return steps.sort(dim=2, stable=True).indices[..., :n_starts]
+    return steps.argmin(dim=2, keepdim=True)  # the first of the least, or of NaN
 
 
 def _drawings(
@@ -142,7 +161,7 @@ def _drawings(
 
     # Portions are drawn each time: they would push each other out.
     whole = len(points) == len(lattice(bank.input_size))
-    if not whole or bank.n_modules * len(points) * n_steps * bank.output_size > _BLOCK_NUMBERS:
+    if not whole or bank.n_modules * len(points) * n_steps * bank.output_size > _DRAWN_NUMBERS:
         return draw()
     return bank.remember(("drawings", n_steps, backend), draw)
 

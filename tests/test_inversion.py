@@ -242,10 +242,25 @@ def test_lattice_covers_the_simplex():
 
 
 @pytest.mark.parametrize("n_starts", [1, 3])
-@pytest.mark.parametrize("block", [None, 50])
-def test_nearest_starts_are_the_nearest(bank, targets, n_starts, block, monkeypatch):
-    if block is not None:
-        monkeypatch.setattr(starts_module, "_BLOCK_NUMBERS", block)
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {},
+        # candidate by candidate; two modules, then one
+        {"_DRAWN_NUMBERS": 50},
+        {"_DRAWN_NUMBERS": 2 * 121 * T * O},
+        # one pair, a few targets, all targets of one module, of two modules
+        {"_CPU_DISTANCES": 1},
+        {"_CPU_DISTANCES": 121 * 4},
+        {"_CPU_DISTANCES": 121 * N},
+        {"_CPU_DISTANCES": 121 * N * 2},
+        {"_DRAWN_NUMBERS": 2 * 121 * T * O, "_CPU_DISTANCES": 121 * 4},
+    ],
+    ids=str,
+)
+def test_nearest_starts_are_the_nearest(bank, targets, n_starts, limits, monkeypatch):
+    for name, numbers in limits.items():
+        monkeypatch.setattr(starts_module, name, numbers)
     points = lattice(K)
     drawn = bank.generate(points, T).numpy()
     distance = ((drawn[:, None] - targets[None, :, None]) ** 2).sum(axis=(3, 4))

@@ -929,7 +929,11 @@ def invert(
     """
     adam = (lr, beta1, beta2, eps)
     numbers = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps}
-    flags = {"unprojected_error": unprojected_error, "return_history": return_history}
+    flags = {
+        "unprojected_error": unprojected_error,
+        "return_history": return_history,
+        "omit_nan": omit_nan,
+    }
     _check_types("invert", {}, {}, numbers, flags)
     _check_adam("invert", *adam)
     weights = (W_ih, W_hh, b, W_out, b_out)
@@ -969,7 +973,7 @@ def invert_lm(
     RuntimeError
         For a backend that is missing here, or a result that memory does not hold.
     """
-    flags = {"simplex": simplex, "return_history": return_history}
+    flags = {"simplex": simplex, "return_history": return_history, "omit_nan": omit_nan}
     _check_types("invert_lm", {}, {}, {"damping": damping}, flags)
     _check_damping(damping)
     weights = (W_ih, W_hh, b, W_out, b_out)
@@ -1073,7 +1077,7 @@ def train(
         dict(zip(_WEIGHT_NAMES, weights, strict=True)) | {"type_sets": type_sets} | per_module,
         {"n_episodes": n_episodes, "n_curve": n_curve},
         {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps},
-        {},
+        {"omit_nan": omit_nan},
     )
     if type_sets.dim() == 4:  # one variant of each type
         type_sets = type_sets.unsqueeze(2)

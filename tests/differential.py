@@ -95,8 +95,15 @@ def draw(case: int) -> tuple[str, dict[str, Any], list[Tensor], str]:
         }
         if job == "invert_lm":
             data["simplex"] = bool(rng.random() < 0.5)
+    # Unequal lengths and gaps, in sequences long enough for some; half of the steps stay.
+    name = {"train": "type_sets"}.get(job, "targets")
+    if name in data and T > 3 and rng.random() < 0.3:
+        data["omit_nan"] = True
+        for sequence in data[name].view(-1, T, O):
+            sequence[int(rng.integers((T + 1) // 2, T + 1)) :] = torch.nan
+            sequence[1:][torch.as_tensor(rng.random((T - 1, O)) < rng.choice([0, 0.3]))] = torch.nan
     size = f"M={M} N={N} T={T} H={H} K={K} O={O} scale={scale:g}"
-    for name in ("n_iter", "simplex", "n_episodes"):
+    for name in ("n_iter", "simplex", "n_episodes", "omit_nan"):
         size += f" {name}={data[name]}" if name in data else ""
     return job, data, weights, size
 

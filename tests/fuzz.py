@@ -419,8 +419,28 @@ def some_tensor(draws: Draws, shape: tuple[int, ...], dtype: torch.dtype) -> Any
     return tensor
 
 
+def with_gaps(draws: Draws, values: Any) -> Any:
+    """A copy with some values missing, also all from a place on."""
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+        return with_gaps(draws, torch.from_numpy(values.copy())).numpy()
+    if not isinstance(values, torch.Tensor) or values.is_meta or values.is_sparse:
+        return values
+    if not values.is_floating_point() or not values.numel():
+        return values
+    flat = values.detach().clone().reshape(-1)
+    for _ in range(draws.byte() % 8):
+        begin = draws.byte() % len(flat)
+        flat[begin : begin + draws.choice([1, 1, 4, len(flat)])] = torch.nan
+    return flat.reshape(values.shape)
+
+
 def some_number(draws: Draws, usual: list[Any]) -> Any:
     return draws.choice(ODD_ARGUMENTS) if draws.rarely() else draws.choice(usual)
+
+
+def some_missing(draws: Draws) -> dict[str, Any]:
+    """Mostly the operators' argument for missing values, on or off."""
+    return {"omit_nan": some_number(draws, [False, True])}
 
 
 def run_operators(data: bytes) -> None:
@@ -468,6 +488,9 @@ def run_operators(data: bytes) -> None:
                     index if not draws.rarely() else some_tensor(draws, (M,), torch.int64),
                 ]
                 count, curve = some_number(draws, [3, 0, 1]), some_number(draws, [2, 1, 100])
+                run |= some_missing(draws)
+                if run.get("omit_nan"):
+                    sets = with_gaps(draws, sets)
                 if not isinstance(count, int) or count < 100:
                     ops.train(*weights, sets, *fleet, count, *adam, curve, **run)
             else:
@@ -479,14 +502,17 @@ def run_operators(data: bytes) -> None:
                 history, tol = draws.choice([False, True]), some_number(draws, [0.0, 1e-3])
                 if isinstance(n_iter, int) and n_iter > 100:
                     n_iter = 2**63  # less than that is a long search and no fault
+                unprojected = draws.choice([False, True])
+                damping = some_number(draws, [0.1, 1e-9, 1e9])
+                simplex = draws.choice([True, False])
+                run |= some_missing(draws)
+                if run.get("omit_nan"):
+                    targets = with_gaps(draws, targets)
                 if name == "invert":
-                    unprojected = draws.choice([False, True])
                     ops.invert(
                         *weights, targets, init, n_iter, *adam, unprojected, history, tol, **run
                     )
                 else:
-                    damping = some_number(draws, [0.1, 1e-9, 1e9])
-                    simplex = draws.choice([True, False])
                     ops.invert_lm(
                         *weights, targets, init, n_iter, damping, simplex, history, tol, **run
                     )
@@ -513,7 +539,7 @@ def run_invert(data: bytes) -> None:
         "solver": "adam", "n_iter": 2, "lr": 0.05, "betas": (0.9, 0.99), "eps": 1e-8,
         "damping": 0.1, "constraint": "simplex", "init": "uniform", "n_starts": 2, "tol": 0.0,
         "unprojected_error": False, "return_history": True, "chunk_size": 2, "backend": "cpu",
-        "n_threads": 2, "random_state": 0,
+        "n_threads": 2, "random_state": 0, "nan_policy": "propagate", "lengths": None, "mask": None,
     }  # fmt: skip
     usual: dict[str, list[Any]] = {
         "solver": ["lm"], "n_iter": [0, 5], "lr": [0.0, 1e30], "betas": [(0.0, 0.0)],
@@ -521,6 +547,9 @@ def run_invert(data: bytes) -> None:
         "init": ["paper", "types", "dirichlet", "nearest"], "n_starts": [1, 3], "tol": [1e-3],
         "unprojected_error": [True], "return_history": [False], "chunk_size": [1, 100],
         "backend": ["auto", "torch"], "n_threads": [1, None], "random_state": [None, 7],
+        "nan_policy": ["omit", "omit", "raise"],
+        "lengths": [[1] * N, np.arange(N) % T + 1, torch.full((N,), T)],
+        "mask": [np.arange(N * T).reshape(N, T) % 3 > 0, torch.ones(N, T, O, dtype=torch.bool)],
     }  # fmt: skip
     chosen = {}
     for _ in range(draws.byte() % 5):
@@ -529,6 +558,11 @@ def run_invert(data: bytes) -> None:
         if key == "init" and draws.byte() % 3 == 0:
             shape = draws.choice([(K,), (N, K), (N, M, K), (N, M, 2, K)])
             chosen[key] = some_tensor(draws, shape, dtype)
+    if chosen.get("nan_policy") == "omit":
+        targets = with_gaps(draws, targets)
+    if draws.byte() % 8 == 7 and hasattr(targets, "shape") and len(targets.shape) > 1:
+        # A list of sequences of several lengths.
+        targets = [one[: 1 + draws.byte() % T] for one in targets]
     for key in ("n_iter", "n_starts", "n_threads"):
         # Hours of work, or more starts than memory holds, are no fault.
         if isinstance(chosen.get(key), int) and chosen[key] > 100:
@@ -711,15 +745,15 @@ def replay(n_mutants: int) -> int:
     return len(inputs)
 
 
-def run_target(name: str, n_runs: int, seconds: int) -> tuple[int, float, Path | None]:
+def run_target(name: str, n_runs: int, seconds: int, seed: int) -> tuple[int, float, Path | None]:
     """Inputs run, seconds taken, and the input that broke the rules, if one did."""
     _, seeds, words, _ = TARGETS[name]
     found = CORPUS / name
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         (work / "corpus").mkdir()
-        for i, seed in enumerate(seeds()):
-            (work / "corpus" / f"seed{i}").write_bytes(seed)
+        for i, content in enumerate(seeds()):
+            (work / "corpus" / f"seed{i}").write_bytes(content)
         if words:
             lines = "".join(f'"{word}"\n' for word in DICTIONARY[words])
             (work / "words").write_text(lines, encoding="ascii")
@@ -728,7 +762,7 @@ def run_target(name: str, n_runs: int, seconds: int) -> tuple[int, float, Path |
             f"-runs={n_runs}",
             f"-max_total_time={seconds}",
             f"-timeout={SECONDS_UNTIL_DEADLOCK}",
-            "-seed=1",
+            f"-seed={seed}",
         ]
         command += ["-rss_limit_mb=0", "-max_len=8192", f"-artifact_prefix={work}/found-"]
         command += [f"-dict={work}/words"] if words else []
@@ -765,6 +799,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=1_000_000, help="inputs of all targets")
     parser.add_argument("--seconds", type=int, default=900, help="most for one target")
+    parser.add_argument("--seed", type=int, default=1, help="above 0; another one, other inputs")
     parser.add_argument("--targets", default=",".join(TARGETS), help="names, comma-separated")
     arguments = parser.parse_args()
     names = arguments.targets.split(",")
@@ -772,7 +807,7 @@ def main() -> int:
     rows, n_found = [], 0
     for name in names:
         n_runs = round(arguments.runs * TARGETS[name][3] / shares)
-        count, seconds, artifact = run_target(name, n_runs, arguments.seconds)
+        count, seconds, artifact = run_target(name, n_runs, arguments.seconds, arguments.seed)
         rows.append((name, count, seconds))
         n_found += artifact is not None
         print(f"{name:12s} {count:9,d} inputs {seconds:6.0f} s {artifact or ''}", flush=True)

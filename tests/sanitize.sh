@@ -11,7 +11,8 @@ root=$PWD
 kind=${1:?"address or thread"}
 build=${2:-build/sanitize-$kind}
 tests=("${@:3}")
-[ ${#tests[@]} -gt 0 ] || tests=(tests/test_kernel.py tests/test_ops.py tests/test_inversion.py)
+[ ${#tests[@]} -gt 0 ] ||
+  tests=(tests/test_{kernel,ops,inversion,missing,unequal,edges}.py)
 
 case $kind in
   address)

@@ -10,8 +10,10 @@ from helpers import needs_kernel
 pytestmark = needs_kernel
 
 N_CASES = int(os.environ.get("MICFAST_DIFFERENTIAL_CASES", "500"))
+FIRST_CASE = int(os.environ.get("MICFAST_DIFFERENTIAL_FIRST", "0"))
 
-# Median, 99 % and largest difference allowed. Seen over 10,000 cases: docs/reliability.md.
+# Median, 99 % and largest difference allowed, the last one of the cases up to 10,000 alone: among
+# others the largest is a matter of the draw. Seen over 10,000 cases: docs/reliability.md.
 BOUNDS = {
     ("generate", "float32"): (1e-6, 3e-6, 2e-5),
     ("generate", "float64"): (2e-15, 5e-15, 1e-12),
@@ -29,7 +31,7 @@ BOUNDS = {
 
 @pytest.fixture(scope="module")
 def found():
-    return run(N_CASES)
+    return run(N_CASES, FIRST_CASE)
 
 
 @pytest.mark.parametrize(("job", "dtype"), BOUNDS)
@@ -38,7 +40,8 @@ def test_differences_from_the_float64_reference(found, job, dtype):
         d.value for d in found if (d.job, d.dtype) == (job, dtype) and d.implementation != PYTORCH
     ]
     seen = np.quantile(values, [0.5, 0.99, 1])
-    assert (seen <= BOUNDS[job, dtype]).all(), f"{seen}\n{table(found)}"
+    within = seen <= BOUNDS[job, dtype]
+    assert within[: 3 if FIRST_CASE == 0 else 2].all(), f"{seen}\n{table(found)}"
 
 
 def test_every_job_ran_on_every_instruction_set(found):

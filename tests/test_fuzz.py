@@ -277,6 +277,7 @@ def problem():
         ("n_threads", 1.5, TypeError, "n_threads must be an integer or None, got float"),
         ("n_threads", 2**40, ValueError, "n_threads must be below"),
         ("return_history", b"", TypeError, "return_history must be a bool, got bytes"),
+        ("omit_nan", "x", TypeError, "omit_nan must be a bool, got str"),
     ],
 )
 @pytest.mark.parametrize("solver", ["invert", "invert_lm"])
@@ -296,6 +297,8 @@ def test_arguments_of_the_others(problem):
     types, index, *fleet = random_fleet(2, 4, 6, 2, torch.float32)
     with pytest.raises(TypeError, match="train: set_index must be a tensor, got list"):
         ops.train(*weights, types, [0, 0], *fleet, 3)
+    with pytest.raises(TypeError, match="train: omit_nan must be a bool, got int"):
+        ops.train(*weights, types, index, *fleet, 3, omit_nan=1)
     meta = problem["W_ih"].to("meta")
     with pytest.raises(ValueError, match="train: W_hh must be on the device of W_ih, meta"):
         ops.train(meta, *weights[1:], types, index, *fleet, 3, n_curve=-1)

@@ -331,6 +331,15 @@ def test_audit_forgives_only_an_unreachable_source(code, out, err, expected, tex
     assert text in message
 
 
+@pytest.mark.parametrize(("arguments", "expected"), [([], 0), (["--required"], 1)])
+def test_audit_may_be_required(arguments, expected, monkeypatch, capsys):
+    unreachable = SimpleNamespace(returncode=1, stdout="", stderr=UNREACHABLE)
+    monkeypatch.setattr(audit_dependencies.subprocess, "run", lambda *args, **kwargs: unreachable)
+    monkeypatch.setattr("sys.argv", ["audit_dependencies.py", *arguments])
+    assert audit_dependencies.main() == expected
+    assert audit_dependencies.NOT_AUDITED in capsys.readouterr().out
+
+
 def test_audit_knows_all_dependencies():
     found = dict(line.split("==") for line in audit_dependencies.installed("micfast"))
     assert {"numpy", "torch", "scipy", "safetensors", "pooch", "urllib3"} <= set(found)

@@ -4,12 +4,15 @@
 // bit.
 //
 //   stress_kernels [rounds]
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <stdexcept>
 #include <thread>
@@ -27,6 +30,38 @@ constexpr int kThreads = 3;
 template <class T>
 using Array = std::vector<T>;
 
+enum Kind {
+  kPlain,
+  kWild,  // weights that saturate every gate, infinite and huge targets
+  kGaps   // sequences of several lengths with missing values, one target without any
+};
+
+// Lengths, counts and order of sequences with missing values, as micfast/ops.py makes them.
+struct Extents {
+  Array<int64_t> lengths, counts, order;
+
+  template <class T>
+  Extents(const Array<T>& sequences, int64_t n_steps, int64_t n_outputs) {
+    for (std::size_t at = 0; at < sequences.size(); at += std::size_t(n_steps * n_outputs)) {
+      lengths.push_back(0);
+      counts.push_back(0);
+      for (int64_t i = 0; i < n_steps * n_outputs; ++i)
+        if (!std::isnan(sequences[at + std::size_t(i)])) {
+          lengths.back() = i / n_outputs + 1;
+          ++counts.back();
+        }
+    }
+  }
+  // The longest first.
+  void sort(const Array<int64_t>& work) {
+    order.resize(work.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+      return work[std::size_t(a)] > work[std::size_t(b)];
+    });
+  }
+};
+
 // What jobs read; one per problem, shared by all callers.
 template <class T>
 struct Inputs {
@@ -35,8 +70,9 @@ struct Inputs {
   Array<T> W_ih, W_hh, b, W_out, b_out, latents, cotangent, targets, init, types;
   Array<int64_t> set_index, seeds;
   Array<double> noise;
+  std::unique_ptr<Extents> of_targets, of_types;  // or null
 
-  Inputs(const Sizes& sizes, int64_t starts, int64_t variants, bool wild)
+  Inputs(const Sizes& sizes, int64_t starts, int64_t variants, Kind kind)
       : s(sizes), n_starts(starts), n_variants(variants) {
     std::mt19937 generator(unsigned(s.hidden_size * 31 + s.n_targets));
     const int64_t M = s.n_modules, N = s.n_targets, P = s.n_steps;
@@ -47,8 +83,7 @@ struct Inputs {
       for (T& v : values) v = static_cast<T>(draw(generator));
       return values;
     };
-    // Wild weights saturate every gate.
-    const double bound = (wild ? 1e4 : 1) / std::sqrt(double(H));
+    const double bound = (kind == kWild ? 1e4 : 1) / std::sqrt(double(H));
     W_ih = uniform(M * 4 * H * K, bound);
     W_hh = uniform(M * 4 * H * H, bound);
     b = uniform(M * 4 * H, bound);
@@ -57,7 +92,7 @@ struct Inputs {
     latents = uniform(M * N * K, 1);
     cotangent = uniform(M * N * P * O, 1);
     targets = uniform(N * P * O, 1);
-    if (wild && N > 2) {
+    if (kind == kWild && N > 2) {
       targets[0] = std::numeric_limits<T>::infinity();
       targets[std::size_t(2 * P * O)] = std::numeric_limits<T>::max();
     }
@@ -68,6 +103,34 @@ struct Inputs {
       seeds.push_back(m * 7919 - 5);
       noise.push_back(m % 3 ? 0.1 : 0.0);
     }
+    if (kind == kGaps) make_gaps(generator);
+  }
+
+  void make_gaps(std::mt19937& generator) {
+    const int64_t P = s.n_steps, O = s.output_size;
+    const auto omit = [&](Array<T>& sequences) {
+      for (std::size_t at = 0; at < sequences.size(); at += std::size_t(P * O)) {
+        const auto begin = sequences.begin() + std::ptrdiff_t(at);
+        const auto first_missing = int64_t(1 + generator() % unsigned(P)) * O;
+        std::fill(begin + first_missing, begin + P * O, std::numeric_limits<T>::quiet_NaN());
+        // Never the first value: every type has one.
+        for (int64_t i = 1; i < first_missing; ++i)
+          if (generator() % 5 == 0) begin[i] = std::numeric_limits<T>::quiet_NaN();
+      }
+    };
+    omit(targets);
+    omit(types);
+    if (s.n_targets > 1) std::fill_n(targets.begin(), P * O, std::numeric_limits<T>::quiet_NaN());
+    of_targets = std::make_unique<Extents>(targets, P, O);
+    of_targets->sort(of_targets->lengths);
+    of_types = std::make_unique<Extents>(types, P, O);
+    Array<int64_t> work;
+    const auto per_set = std::ptrdiff_t(of_types->lengths.size() / 2);
+    for (const int64_t set : set_index) {
+      const auto begin = of_types->lengths.begin() + set * per_set;
+      work.push_back(std::accumulate(begin, begin + per_set, int64_t(0)));
+    }
+    of_types->sort(work);
   }
 
   Weights<T> weights() const {
@@ -104,6 +167,14 @@ WeightOutputs<T> weight_outputs(Outputs<T>& out, const Inputs<T>& in) {
           out.add(size(in.W_out)), out.add(size(in.b_out))};
 }
 
+template <class P>
+void point_to(P& problem, const Extents* extents) {
+  if (!extents) return;
+  problem.lengths = extents->lengths.data();
+  problem.counts = extents->counts.data();
+  problem.order = extents->order.data();
+}
+
 template <class T>
 SearchProblem<T> search(Outputs<T>& out, const Inputs<T>& in, int64_t n_iter, double tol,
                         bool history) {
@@ -128,6 +199,7 @@ SearchProblem<T> search(Outputs<T>& out, const Inputs<T>& in, int64_t n_iter, do
     p.error_history = out.add((n_iter + 1) * pairs);
     p.latent_history = out.add((n_iter + 1) * pairs * K);
   }
+  point_to(p, in.of_targets.get());
   return p;
 }
 
@@ -182,6 +254,7 @@ Outputs<T> run(const KernelSet<T>& kernels, int job, const Inputs<T>& in, int n_
     p.n_curve = 3;
     p.trained = weight_outputs(out, in);
     p.loss_curve = out.add(s.n_modules * 3);
+    point_to(p, in.of_types.get());
     run_job(kernels.train, p, n_threads, watch);
   }
   return out;
@@ -211,7 +284,7 @@ bool stops(const KernelSet<T>& kernels) {
   struct Stop : std::runtime_error {
     using std::runtime_error::runtime_error;
   };
-  const Inputs<T> in(Sizes{3, 5, 9, 8, 4, 2}, 1, 1, false);
+  const Inputs<T> in(Sizes{3, 5, 9, 8, 4, 2}, 1, 1, kPlain);
   Outputs<T> out;
   out.values.reserve(8);
   TrainProblem<T> p{};
@@ -242,8 +315,9 @@ int check(const InstructionSet& set, const KernelSet<T>& kernels, const char* ty
   for (const Sizes& s :
        {Sizes{1, 1, 1, 1, 1, 1}, Sizes{2, 17, 3, 7, 5, 3}, Sizes{3, 5, 9, 8, 4, 2},
         Sizes{17, 2, 5, 13, 3, 21}, Sizes{2, 33, 2, 21, 21, 5}, Sizes{2, 3, 40, 10, 4, 28}})
-    for (const bool wild : {false, true}) {
-      n_bad += stress(kernels, Inputs<T>(s, wild ? 3 : 1, wild ? 2 : 1, wild));
+    for (const Kind kind : {kPlain, kWild, kGaps}) {
+      const bool plain = kind == kPlain;
+      n_bad += stress(kernels, Inputs<T>(s, plain ? 1 : 3, plain ? 1 : 2, kind));
       ++n_problems;
     }
   const bool stopped = stops(kernels);

@@ -31,6 +31,8 @@ from micfast.types import select_types_per_class
 
 # The allocator has settled by then.
 _WARM_ROUNDS = 10
+# More would count as growth themselves.
+_SAMPLES = 1000
 # Growth from the first to the last tenth of the run that is still noise of the allocator.
 LIMIT_MB = 16.0
 _MB = 1e6
@@ -155,7 +157,7 @@ def soak(minutes: float, min_rounds: int = 2, say: Callable[[str], None] = print
     first: dict[str, str] = {}
     unequal: list[tuple[int, str]] = []
     samples: list[dict[str, float]] = []
-    begin = said = time.monotonic()
+    begin = said = sampled = time.monotonic()
     rounds = calls = 0
     with tempfile.TemporaryDirectory(prefix="micfast-soak-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # so short a training may not have learned its types
@@ -167,9 +169,11 @@ def soak(minutes: float, min_rounds: int = 2, say: Callable[[str], None] = print
                 digest = _digest(call())
                 if first.setdefault(name, digest) != digest:
                     unequal.append((rounds, name))
-            if rounds > _WARM_ROUNDS or rounds == min_rounds:
-                sample = {"seconds": time.monotonic() - begin, "calls": calls, **_held()}
-                samples.append(sample)
+            now = time.monotonic()
+            due = rounds > _WARM_ROUNDS and now - sampled >= 60 * minutes / _SAMPLES
+            if due or rounds == min_rounds:
+                sampled = now
+                samples.append({"seconds": now - begin, "calls": calls, **_held()})
             if time.monotonic() - said > 60:
                 said = time.monotonic()
                 say(f"{(said - begin) / 60:.0f} min, {rounds} rounds, {calls} calls, {_held()}")

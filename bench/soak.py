@@ -174,8 +174,8 @@ def soak(minutes: float, min_rounds: int = 2, say: Callable[[str], None] = print
             if due or rounds == min_rounds:
                 sampled = now
                 samples.append({"seconds": now - begin, "calls": calls, **_held()})
-            if time.monotonic() - said > 60:
-                said = time.monotonic()
+            if now - said > 60:
+                said = now
                 say(f"{(said - begin) / 60:.0f} min, {rounds} rounds, {calls} calls, {_held()}")
     growth = {key: _growth(samples, key) for key in ("memory_mb", "threads", "files")}
     return {

@@ -438,11 +438,6 @@ def some_number(draws: Draws, usual: list[Any]) -> Any:
     return draws.choice(ODD_ARGUMENTS) if draws.rarely() else draws.choice(usual)
 
 
-def some_missing(draws: Draws) -> dict[str, Any]:
-    """Mostly the operators' argument for missing values, on or off."""
-    return {"omit_nan": some_number(draws, [False, True])}
-
-
 def run_operators(data: bytes) -> None:
     from micfast import ops
 
@@ -488,8 +483,8 @@ def run_operators(data: bytes) -> None:
                     index if not draws.rarely() else some_tensor(draws, (M,), torch.int64),
                 ]
                 count, curve = some_number(draws, [3, 0, 1]), some_number(draws, [2, 1, 100])
-                run |= some_missing(draws)
-                if run.get("omit_nan"):
+                run["omit_nan"] = some_number(draws, [False, True])
+                if run["omit_nan"] is True:
                     sets = with_gaps(draws, sets)
                 if not isinstance(count, int) or count < 100:
                     ops.train(*weights, sets, *fleet, count, *adam, curve, **run)
@@ -505,8 +500,8 @@ def run_operators(data: bytes) -> None:
                 unprojected = draws.choice([False, True])
                 damping = some_number(draws, [0.1, 1e-9, 1e9])
                 simplex = draws.choice([True, False])
-                run |= some_missing(draws)
-                if run.get("omit_nan"):
+                run["omit_nan"] = some_number(draws, [False, True])
+                if run["omit_nan"] is True:
                     targets = with_gaps(draws, targets)
                 if name == "invert":
                     ops.invert(

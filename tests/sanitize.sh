@@ -3,8 +3,8 @@
 #
 #   tests/sanitize.sh address|thread [build folder [pytest arguments]]
 #
-# First the driver of tests/cpp, then the Python tests of kernels, operators and inversion, or those
-# given. Needs gcc, CMake and an environment with micfast's test tools. Any report ends it.
+# First the driver of tests/cpp, then the Python tests of kernels, operators, inversion, missing
+# values and edges, or those given. Needs gcc, CMake and an environment with micfast's test tools. Any report ends it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from bench import report as report_module
+from bench.machine import refuse_checkout
 from bench.peers import DEFAULT_PEERS, PEERS
 from bench.run import ALL, SUITES, run_suite, save
 
@@ -18,8 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "report":
             print(report_module.report(options.files))
             return 0
+        refuse_checkout()
         return _run(options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
 

@@ -5,16 +5,14 @@ No timing here. Letters and shapes: ``docs/conventions.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from micfast import reference
-
-Weights = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+from micfast import Weights
+from micfast.kernels.reference_training import sample_episode
 
 N_TYPE_SETS = 20
 
@@ -131,14 +129,14 @@ class InversionProblem:
         M, N = min(n_modules, self.case.M), min(n_targets, self.case.N)
         return InversionProblem(
             replace(self.case, M=M, N=N),
-            _each(self.weights, lambda w: w[:M].contiguous()),
+            self.weights[:M],
             self.targets[:N].contiguous(),
             self.init,
         )
 
     def double(self) -> InversionProblem:
         """In float64."""
-        weights = _each(self.weights, Tensor.double)
+        weights = self.weights.to(dtype=torch.float64)
         return InversionProblem(self.case, weights, self.targets.double(), self.init.double())
 
 
@@ -148,7 +146,7 @@ class TrainingProblem:
 
     case: TrainingCase
     weights: Weights
-    type_sets: Tensor  # (S, K, T, O)
+    type_sets: Tensor  # (S, K, V, T, O), one variant of each type
     set_index: Tensor  # (M,)
     noise_in: Tensor  # (M,)
     noise_out: Tensor  # (M,)
@@ -160,7 +158,7 @@ class TrainingProblem:
         return replace(
             self,
             case=replace(self.case, M=M, E=E),
-            weights=_each(self.weights, lambda w: w[:M].contiguous()),
+            weights=self.weights[:M],
             set_index=self.set_index[:M],
             noise_in=self.noise_in[:M],
             noise_out=self.noise_out[:M],
@@ -169,8 +167,13 @@ class TrainingProblem:
 
     def double(self) -> TrainingProblem:
         """In float64."""
-        weights = _each(self.weights, Tensor.double)
+        weights = self.weights.to(dtype=torch.float64)
         return replace(self, weights=weights, type_sets=self.type_sets.double())
+
+    @property
+    def fleet(self) -> tuple[Tensor, ...]:
+        """What the operator takes between the weights and the settings."""
+        return self.type_sets, self.set_index, self.noise_in, self.noise_out, self.seeds
 
     def draw_episodes(self) -> tuple[np.ndarray, np.ndarray]:
         """What micfast shows the modules: inputs (M, E, K) and targets (M, E, T, O), float64.
@@ -180,7 +183,7 @@ class TrainingProblem:
         sets = self.type_sets.double().numpy()
         drawn = [
             [
-                reference.sample_episode(
+                sample_episode(
                     int(self.seeds[m]),
                     episode,
                     sets[int(self.set_index[m])],
@@ -204,21 +207,15 @@ def make_problem(case: Case) -> Problem:
     # Twice as wide as torch starts them, so that a module's input matters as after training.
     bound = 2 / case.H**0.5
     M, H, K, O, T = case.M, case.H, case.K, case.O, case.T
-    weights = _each(
-        (
-            torch.empty(M, 4 * H, K),
-            torch.empty(M, 4 * H, H),
-            torch.empty(M, 4 * H),
-            torch.empty(M, O, H),
-            torch.empty(M, O),
-        ),
-        lambda w: w.uniform_(-bound, bound, generator=generator),
+    shapes = ((M, 4 * H, K), (M, 4 * H, H), (M, 4 * H), (M, O, H), (M, O))
+    weights = Weights(
+        *(torch.empty(shape).uniform_(-bound, bound, generator=generator) for shape in shapes)
     )
     if isinstance(case, InversionCase):
         targets = _smooth_sequences(case.N, T, O, generator)
         return InversionProblem(case, weights, targets, torch.full((1, 1, K), 1 / K))
     n_sets = min(M, N_TYPE_SETS)
-    types = _smooth_sequences(n_sets * K, T, O, generator).reshape(n_sets, K, T, O)
+    types = _smooth_sequences(n_sets * K, T, O, generator).reshape(n_sets, K, 1, T, O)
     module = torch.arange(M)
     setting = module // n_sets % (len(case.noise_in) * len(case.noise_out))
     noise_in = torch.tensor(case.noise_in, dtype=torch.float64)
@@ -232,11 +229,6 @@ def make_problem(case: Case) -> Problem:
         noise_out[setting % len(case.noise_out)],
         module + 1,
     )
-
-
-def _each(weights: Weights, function: Callable[[Tensor], Tensor]) -> Weights:
-    W_ih, W_hh, b, W_out, b_out = (function(w) for w in weights)
-    return W_ih, W_hh, b, W_out, b_out
 
 
 def _smooth_sequences(n: int, T: int, O: int, generator: torch.Generator) -> Tensor:

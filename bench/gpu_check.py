@@ -1,7 +1,7 @@
 """Everything that wants a GPU, in one command: build, verify, measure.
 
     python bench/gpu_check.py                # nvcc, torch, pybind11, scikit-build-core; no network
-    python bench/gpu_check.py --rehearse     # the same at toy size, on this checkout's CPU kernels
+    python bench/gpu_check.py --rehearse     # the same at toy size, on the installed CPU kernels
 
 Builds the package with ``MICFAST_CUDA=ON`` into a temporary folder, runs the tests of the CUDA
 kernels and, where it is installed, ``compute-sanitizer``; then measures micfast beside cuDNN's
@@ -73,7 +73,7 @@ class Check:
 def build(check: Check, folder: Path) -> str:
     """Install this checkout with its CUDA kernels into a folder."""
     if check.rehearse:
-        return "left out: the checkout as it is"
+        return "left out: the installed package as it is"
     environment = os.environ | {"MICFAST_CUDA": "ON"}
     environment.setdefault("CUDAARCHS", "90")
     begin = time.monotonic()
@@ -94,7 +94,7 @@ def run_python(check: Check, folder: Path, command: list[str], limit: float) -> 
     finished = subprocess.run(
         command,
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(folder)},
+        env=os.environ if check.rehearse else os.environ | {"PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
         timeout=max(10, min(limit, check.left())),
@@ -107,25 +107,28 @@ def run_python(check: Check, folder: Path, command: list[str], limit: float) -> 
 
 def run_tests(check: Check, folder: Path) -> str:
     """The CUDA kernels' tests, on the device where there is one."""
-    choice = "emulated and train_reports" if check.rehearse else "cuda or gpu or graph or stream"
-    command = [sys.executable, "-m", "pytest", "-q", "tests/test_cuda.py", "-k", choice]
+    choice = "emulated and train_reports" if check.rehearse else "not emulated"
+    tests = ["tests/test_cuda.py", "-m", "", "-k", choice]
+    command = [sys.executable, "-P", "-m", "pytest", "-q", *tests]
     return run_python(check, folder, command, 180)
 
 
 SANITIZED = """
 import torch
-from micfast import ops
+from micfast import Weights
+from micfast.kernels import calls, operators
+ops = torch.ops.micfast
 torch.manual_seed(0)
 for H in (5, 10, 20):
     w = [torch.randn(2, *s, device="cuda") for s in ((4*H, 4), (4*H, H), (4*H,), (3, H), (3,))]
-    x, z = torch.randn(13, 6, 3, device="cuda"), torch.full((1, 1, 4), 0.25, device="cuda")
-    ops.invert(*w, x, z, 3, backend="cuda")
-    ops.invert_lm(*w, x, z, 2, backend="cuda")
-    types, index = torch.randn(1, 4, 6, 3, device="cuda"), torch.arange(2, device="cuda")
+    x, z = torch.randn(13, 6, 3, device="cuda"), torch.full((1, 1, 1, 4), 0.25, device="cuda")
+    ops.invert(*w, x, z, 3, 0.05, 0.9, 0.99, 1e-8, False, False, 0.0)
+    ops.invert_lm(*w, x, z, 2, 0.1, True, False, 0.0)
+    types, index = torch.randn(1, 4, 1, 6, 3, device="cuda"), torch.arange(2, device="cuda")
     noise = torch.full((2, 2), 0.1, dtype=torch.float64, device="cuda")
-    ops.train(*w, types, 0 * index, *noise, index, 3, backend="cuda")
+    ops.train(*w, types, 0 * index, *noise, index, 3, 0.01, 0.9, 0.999, 1e-8, 100)
     leaf = [t.requires_grad_() for t in w]
-    ops.generate(*leaf, torch.rand(2, 70, 4, device="cuda"), 6, backend="cuda").sum().backward()
+    ops.generate(*leaf, torch.rand(2, 70, 4, device="cuda"), 6).sum().backward()
 torch.cuda.synchronize()
 """
 
@@ -135,7 +138,17 @@ def sanitize(check: Check, folder: Path, tool: str) -> str:
     program = shutil.which("compute-sanitizer")
     if program is None:
         return "compute-sanitizer is not installed"
-    command = [program, "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", SANITIZED]
+    command = [
+        program,
+        "--tool",
+        tool,
+        "--error-exitcode",
+        "9",
+        sys.executable,
+        "-P",
+        "-c",
+        SANITIZED,
+    ]
     return run_python(check, folder, command, 90)
 
 
@@ -143,8 +156,10 @@ def measure(check: Check) -> None:
     """Times of whole jobs, beside the peers'. The package built before is on the path by now."""
     import torch
 
-    from bench import cases, peers
-    from micfast import ops, reference
+    from bench import cases
+    from bench.peers import base, pytorch, xla
+    from micfast import Adam, Execution, LevenbergMarquardt, Weights
+    from micfast.kernels import calls, reference
 
     device = "cpu" if check.rehearse else "cuda"
 
@@ -168,6 +183,12 @@ def measure(check: Check) -> None:
     def move(tensors: Any) -> list[Any]:
         return [t.to(device) for t in tensors]
 
+    def search(solver: Any, weights: Weights, targets: Any, init: Any) -> Any:
+        """One search on the device, without a copy from it or to it."""
+        starts = init[:, :, None]
+        options = {"history": False, "omit_nan": False, "execution": Execution(), "report": None}
+        return solver.search(weights, targets, starts, **options)
+
     def matmul_peak() -> float:
         """Reached float32 FMA rate, without tensor cores, in flop/s."""
         torch.backends.cuda.matmul.allow_tf32 = False
@@ -188,15 +209,19 @@ def measure(check: Check) -> None:
     for case in map(cases.shrink, jobs) if check.rehearse else jobs:
         problem = cases.make_problem(case)
         assert isinstance(problem, cases.InversionProblem)
-        weights, targets, init = move(problem.weights), *move((problem.targets, problem.init))
+        weights = problem.weights.to(device=device)
+        targets, init = move((problem.targets, problem.init))
         ours = 0.0
 
         def verify(problem: Any = problem) -> str:
             few = problem.part(2, 20)
-            got = ops.invert(*move(few.weights), *move((few.targets, few.init)), few.case.I)
+            found = search(
+                Adam(few.case.I), few.weights.to(device=device), *move((few.targets, few.init))
+            )
             double = few.double()
-            want = reference.invert(*double.weights, double.targets, double.init, few.case.I)
-            difference = float((got.errors.cpu().double() - want.errors).abs().median())
+            want = reference.invert(double.weights, double.targets, double.init, few.case.I)
+            errors = found.errors[:, :, 0].cpu().double()
+            difference = float((errors - want.errors).abs().median())
             if not difference < 1e-4:
                 raise RuntimeError(f"median difference of errors {difference:.2g}")
             return f"median difference of errors to float64 {difference:.1g}"
@@ -205,9 +230,9 @@ def measure(check: Check) -> None:
             case: Any = case, weights: Any = weights, targets: Any = targets, init: Any = init
         ) -> str:
             nonlocal ours
-            ours = seconds(lambda: ops.invert(*weights, targets, init, case.I))
+            ours = seconds(lambda: search(Adam(case.I), weights, targets, init))
             share = case.flop / ours / peak if peak else float("nan")
-            lm = seconds(lambda: ops.invert_lm(*weights, targets, init, 8))
+            lm = seconds(lambda: search(LevenbergMarquardt(8), weights, targets, init))
             return (
                 f"{1e3 * ours:.1f} ms, {case.amount / ours / case.M / 1e3:.1f} thousand targets/s "
                 f"in {case.M} modules, {case.amount / ours / 1e6:.3f} million inversions/s, "
@@ -226,21 +251,23 @@ def measure(check: Check) -> None:
             return f"{whole:.2f} s (from {part} of {case.M} modules): {whole / ours:.0f} x micfast"
 
         def lstm(loss: Any, problem: Any = problem) -> object:
-            on_device = peers._TorchModule(problem.weights, 0).to(device).requires_grad_(False)
-            return peers._invert_batch(
+            on_device = pytorch.TorchModule(problem.weights, 0).to(device).requires_grad_(False)
+            return pytorch.invert_batch(
                 on_device, problem.targets.to(device), problem.init.to(device), problem.case.I, loss
             )
 
         check.step(
             f"{case.id}: nn.LSTM (cuDNN)",
-            lambda case=case, ours=ours, lstm=lstm: peer(lambda: lstm(peers._loss), 1, case, ours),
+            lambda case=case, ours=ours, lstm=lstm: peer(
+                lambda: lstm(pytorch.squared_error), 1, case, ours
+            ),
             needs=40,
         )
         if not check.rehearse:
             check.step(
                 f"{case.id}: torch.compile of it",
                 lambda case=case, ours=ours, lstm=lstm: peer(
-                    lambda: lstm(torch.compile(peers._loss)), 1, case, ours
+                    lambda: lstm(torch.compile(pytorch.squared_error)), 1, case, ours
                 ),
                 needs=90,
             )
@@ -252,7 +279,7 @@ def measure(check: Check) -> None:
                 return "JAX is not installed"
             if not check.rehearse and jax.default_backend() != "gpu":
                 return "JAX has no GPU here"
-            contender = peers.Jax()
+            contender = xla.Jax()
             contender.prepare(problem, 1)
             return peer(lambda: contender.invert(problem), case.M, case, ours)
 
@@ -264,17 +291,10 @@ def measure(check: Check) -> None:
         )
         problem = cases.make_problem(cases.shrink(case) if check.rehearse else case)
         assert isinstance(problem, cases.TrainingProblem)
-        fleet = move(
-            (
-                *problem.weights,
-                problem.type_sets,
-                problem.set_index,
-                problem.noise_in,
-                problem.noise_out,
-                problem.seeds,
-            )
-        )
-        taken = seconds(lambda: ops.train(*fleet, problem.case.E), 2)
+        weights, fleet = problem.weights.to(device=device), tuple(move(problem.fleet))
+        adam = (base.TRAIN_LR, base.TRAIN_BETA1, base.TRAIN_BETA2, base.EPS)
+        settings = (problem.case.E, *adam, 100, False)
+        taken = seconds(lambda: calls.train(weights, fleet, settings, Execution(), None), 2)
         rate = problem.case.amount / taken
         return (
             f"{rate / 1e3:.0f} thousand model-episodes/s; the grid of {GRID_MODULES} modules x "
@@ -294,7 +314,8 @@ def main() -> int:
         folder = Path(temporary)
         check.step("build", lambda: build(check, folder), needs=0)
         if not check.failed:
-            sys.path[:0] = [str(folder), str(ROOT)]
+            sys.path.insert(0, str(folder))
+            sys.path.append(str(ROOT))  # for bench; its micfast has no kernels
             check.step("tests", lambda: run_tests(check, folder), needs=30)
             if not options.rehearse:
                 for tool in ("memcheck", "racecheck"):

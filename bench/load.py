@@ -21,6 +21,7 @@ import numpy as np
 
 import micfast
 from bench.cases import InversionCase
+from micfast.search.solvers import Solver
 
 # Small in everything but N: a minute's work on two cores.
 _CASE = InversionCase("load", M=5, N=1_000_000, H=10, K=4, O=2, T=30, I=10)
@@ -32,10 +33,10 @@ _DECILES = 10
 _MB = 1e6
 _CHECKED = 50
 
-# Where the results go, and the settings of `micfast.invert`.
-_WAYS: dict[str, dict[str, Any]] = {
-    "Adam, 10 iterations": {"n_iter": 10},
-    "LM, 4 steps, nearest start": {"solver": "lm", "init": "nearest", "n_iter": 4},
+# The solvers, and where the results go.
+_WAYS: dict[str, Solver] = {
+    "Adam, 10 iterations": micfast.Adam(n_iter=10),
+    "LM, 4 steps, nearest start": micfast.LevenbergMarquardt(n_iter=4, start="nearest"),
 }
 _SINKS = ("one call, results in memory", "portions, results in files")
 # What counts as flat. One copy of the results kept by mistake would be some 100 MB.
@@ -127,7 +128,8 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
         case.M, hidden_size=case.H, input_size=case.K, output_size=case.O, seeds=range(case.M)
     )
     portion = case.N // _PORTIONS
-    settings = _WAYS[job["way"]] | {"n_threads": job["threads"], "chunk_size": portion}
+    execution = micfast.Execution(n_threads=job["threads"], chunk_size=portion)
+    settings: dict[str, Any] = {"solver": _WAYS[job["way"]], "execution": execution}
     with tempfile.TemporaryDirectory(prefix="micfast-bench-") as name:
         folder = Path(name)
         targets = _targets(folder / "targets.npy", case)
@@ -138,7 +140,8 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
         with _peak_of(peak):
             log(0.0)
             if job["sink"] == _SINKS[0]:
-                result = micfast.invert(bank, targets, progress=log, **settings)
+                logged = settings | {"execution": execution.replace(progress=log)}
+                result = micfast.invert(bank, targets, **logged)
                 errors, latents = result.errors, result.latents
                 held = sum(
                     getattr(result, array).nbytes
@@ -161,7 +164,7 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
             if equal
             else "rows differ from their direct inversion",
             "peak_mb": (peak[0] - before - held) / _MB,
-            **_evaluate(case.N, log.rows, held),
+            **evaluate(case.N, log.rows, held),
         }
         del targets, errors, latents
     return row
@@ -199,7 +202,7 @@ def _in_portions(
     return errors, latents
 
 
-def _evaluate(n: int, rows: list[tuple[float, float, int]], held: int) -> dict[str, Any]:
+def evaluate(n: int, rows: list[tuple[float, float, int]], held: int) -> dict[str, Any]:
     """Pace and memory of each tenth of a run."""
     times, parts, resident = np.array(rows, dtype=np.float64).T
     ends = np.interp(np.arange(_DECILES + 1) / _DECILES, parts, times)

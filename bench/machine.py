@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 import micfast
+from micfast.runtime import checkout_problem, n_processors
 
 _SOURCE = Path(__file__).with_name("fma_peak.cpp")
 _FLAGS = {
@@ -38,7 +39,7 @@ def describe() -> dict[str, Any]:
             "cpu": _cpu_model(),
             "architecture": platform.machine(),
             "system": platform.system(),
-            "cores": cpu_count(),
+            "cores": n_processors(),
             "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         },
         "isa": config.get("isa"),
@@ -49,11 +50,17 @@ def describe() -> dict[str, Any]:
     }
 
 
-def cpu_count() -> int:
-    """CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def refuse_checkout() -> None:
+    """Refuse to measure a source checkout without kernels in the place of the installed package.
+
+    Raises
+    ------
+    RuntimeError
+        With the folder's name and what to do.
+    """
+    problem = checkout_problem()
+    if problem is not None:
+        raise RuntimeError(problem)
 
 
 def _cpu_model() -> str:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from bench.cases import Case, InversionProblem, Problem, TrainingProblem, make_problem
 from bench.machine import torch_threads
-from bench.peers import Drawn, Peer, PeerError
-from micfast import reference
+from bench.peers.base import Drawn, Peer, PeerError
+from micfast.kernels import reference_training
 
 # Largest difference from the reference in float64, relative to the largest value compared: errors
 # after the first few and after all iterations, and losses of the first episodes. All peers compute
@@ -77,7 +77,7 @@ def measure_case(
     """
     problem = make_problem(case)
     # The peers do the same work, but for those of another algorithm.
-    shared = _expect(problem, Peer())
+    shared = expect(problem, Peer())
     rows, contenders = [], []
     for peer in peers:
         row: dict[str, Any] = {
@@ -99,9 +99,9 @@ def measure_case(
         try:
             with peer.running(n_threads):
                 row["compile_s"] = peer.prepare(part, n_threads)
-            expected = _expect(problem, peer) if peer.kind == "solver" else shared
+            expected = expect(problem, peer) if peer.kind == "solver" else shared
             with peer.running(n_threads):
-                row["equality"] = _compare(peer, problem, expected)
+                row["equality"] = compare(peer, problem, expected)
         except PeerError as error:
             row.update(status=error.status, note=str(error))
             continue
@@ -118,22 +118,15 @@ def _case_record(case: Case) -> dict[str, Any]:
     return {**asdict(case), "flop": case.flop, "amount": case.amount, "unit": case.unit}
 
 
-def _expect(problem: Problem, peer: Peer) -> _Expected:
+def expect(problem: Problem, peer: Peer) -> _Expected:
     # Too small for threads, which would only wait for each other.
     with torch_threads(1):
         if isinstance(problem, InversionProblem):
             pairs = problem.part(_CHECK_MODULES, _CHECK_TARGETS)
             return [peer.expect(part) for part in _check_iterations(pairs)], None
         fleet = _check_part(problem).double()
-        trained = reference.train(
-            *fleet.weights,
-            fleet.type_sets,
-            fleet.set_index,
-            fleet.noise_in,
-            fleet.noise_out,
-            fleet.seeds,
-            fleet.case.E,
-            n_curve=fleet.case.E,
+        trained = reference_training.train(
+            fleet.weights, *fleet.fleet, fleet.case.E, n_curve=fleet.case.E
         )
         return [trained.loss_curve], fleet.draw_episodes()
 
@@ -147,10 +140,9 @@ def _check_iterations(problem: InversionProblem) -> list[InversionProblem]:
 def _check_part(problem: TrainingProblem) -> TrainingProblem:
     """The last modules, which have noise, and the first episodes."""
     last = slice(-_CHECK_MODULES, None)
-    W_ih, W_hh, b, W_out, b_out = (w[last].contiguous() for w in problem.weights)
     return TrainingProblem(
         problem.part(_CHECK_MODULES, _CHECK_EPISODES).case,
-        (W_ih, W_hh, b, W_out, b_out),
+        problem.weights[last],
         problem.type_sets,
         problem.set_index[last],
         problem.noise_in[last],
@@ -159,7 +151,7 @@ def _check_part(problem: TrainingProblem) -> TrainingProblem:
     )
 
 
-def _compare(peer: Peer, problem: Problem, expected: _Expected) -> dict[str, Any]:
+def compare(peer: Peer, problem: Problem, expected: _Expected) -> dict[str, Any]:
     exact, drawn = expected
     if isinstance(problem, InversionProblem):
         kind, quantity = "inversion", "errors"

@@ -17,7 +17,8 @@ import numpy as np
 
 import micfast
 from bench.cases import CHARACTERS, InversionCase, InversionProblem, make_problem
-from bench.peers import PEERS, PeerError
+from bench.peers import PEERS
+from bench.peers.base import PeerError
 
 # Small in everything but N.
 _STREAM = InversionCase("memory-stream", M=2, N=0, H=4, K=4, O=1, T=8, I=5)
@@ -96,7 +97,8 @@ def _run_stream(job: dict[str, Any]) -> dict[str, Any]:
         output_size=case.O,
         seeds=range(case.M),
     )
-    settings: dict[str, Any] = {"n_iter": case.I, "backend": "cpu", "n_threads": job["threads"]}
+    execution = micfast.Execution("cpu", n_threads=job["threads"])
+    settings: dict[str, Any] = {"solver": micfast.Adam(n_iter=case.I), "execution": execution}
     with tempfile.TemporaryDirectory(prefix="micfast-bench-") as folder:
         path = Path(folder) / "targets.npy"
         shape = (case.N, case.T, case.O)

@@ -14,11 +14,13 @@ from typing import Any
 from bench import cases
 from bench.cases import Case
 from bench.load import measure_load
-from bench.machine import FmaPeak, cpu_count, describe
+from bench.machine import FmaPeak, describe
 from bench.measure import TOLERANCE, measure_case
 from bench.memory import measure_memory
-from bench.peers import Peer, make_peers
+from bench.peers import make_peers
+from bench.peers.base import Peer
 from bench.solvers import measure_solvers
+from micfast.runtime import n_processors
 
 FORMAT, FORMAT_VERSION = "micfast-bench", 1
 
@@ -27,7 +29,7 @@ FORMAT, FORMAT_VERSION = "micfast-bench", 1
 class _Entry:
     """A case of a suite.
 
-    ``kinds`` of peers, see :class:`bench.peers.Peer`; none: "micfast" alone.
+    ``kinds`` of peers, see :class:`bench.peers.base.Peer`; none: "micfast" alone.
     """
 
     case: Case
@@ -97,7 +99,7 @@ def run_suite(
     dict
         JSON-able; ``bench/README.md`` describes it.
     """
-    n_threads = n_threads or cpu_count()
+    n_threads = n_threads or n_processors()
     contenders = make_peers(peers)
     start = time.perf_counter()
     result: dict[str, Any] = {

@@ -26,8 +26,10 @@ import torch
 
 import micfast
 from bench.load import anonymous
-from bench.machine import describe
-from micfast.types import select_types_per_class
+from bench.machine import describe, refuse_checkout
+from micfast import Adam, LevenbergMarquardt, Training, Weights
+from micfast.search.starts.drawn import Paper
+from micfast.training.types import select_types_per_class
 
 # The allocator has settled by then.
 _WARM_ROUNDS = 10
@@ -61,7 +63,10 @@ class Soak:
     def steps(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Names and calls, in their order; each call gives arrays."""
         model = micfast.ModularInverseClassifier(
-            2, n_episodes=500, n_modules_per_class=2, max_retries=0, random_state=0
+            2,
+            training=Training(n_episodes=500, max_retries=0),
+            n_modules_per_class=2,
+            random_state=0,
         )
         known = self.y < 2
         yield "fit", lambda: model.fit(self.X[known], self.y[known]).bank_.weights
@@ -72,17 +77,17 @@ class Soak:
         yield "load", lambda: [micfast.ModularInverseClassifier.load(self.file).predict(self.X)]
         bank = model.bank_
         for name, settings in {
-            "adam": {"n_iter": 10},
-            "adam, history": {"n_iter": 3, "return_history": True},
-            "adam, paper's start": {"n_iter": 3, "init": "paper", "random_state": 0},
-            "lm": {"solver": "lm", "n_iter": 3},
-            "lm, nearest": {"solver": "lm", "init": "nearest", "n_iter": 3},
-            "torch": {"n_iter": 1, "backend": "torch"},
+            "adam": {"solver": Adam(10)},
+            "adam, history": {"solver": Adam(3), "history": True},
+            "adam, paper's start": {"solver": Adam(3, start=Paper(random_state=0))},
+            "lm": {"solver": LevenbergMarquardt(3, start="uniform")},
+            "lm, nearest": {"solver": LevenbergMarquardt(3, start="nearest")},
+            "torch": {"solver": Adam(1), "execution": "torch"},
         }.items():
             yield name, lambda settings=settings: self._invert(bank, settings)
         yield (
             "reconstructions",
-            lambda: [micfast.invert(bank, self.targets, n_iter=1).reconstructions("all")],
+            lambda: [self._search(bank, {"solver": Adam(1)}).reconstructions("all")],
         )
         yield "gradient", lambda: self._gradient(bank)
         yield (
@@ -97,13 +102,16 @@ class Soak:
         yield "an error", self._error
 
     def _invert(self, bank: micfast.GeneratorBank, settings: dict[str, Any]) -> list[Any]:
-        found = micfast.invert(bank, self.targets, **settings)
+        found = self._search(bank, settings)
         return [found.errors, found.latents]
+
+    def _search(self, bank: micfast.GeneratorBank, settings: dict[str, Any]) -> micfast.Inversion:
+        return micfast.invert(bank, self.targets, **settings)
 
     def _gradient(self, bank: micfast.GeneratorBank) -> list[Any]:
         weights = [w.clone().requires_grad_() for w in bank.weights]
         latents = torch.full((bank.n_modules, 8, bank.input_size), 0.3, requires_grad=True)
-        micfast.generate(*weights, latents, 30).square().sum().backward()
+        micfast.generate(Weights(*weights), latents, 30).square().sum().backward()
         return [latents.grad, *(w.grad for w in weights)]
 
     def _error(self) -> list[Any]:
@@ -177,7 +185,7 @@ def soak(minutes: float, min_rounds: int = 2, say: Callable[[str], None] = print
             if now - said > 60:
                 said = now
                 say(f"{(said - begin) / 60:.0f} min, {rounds} rounds, {calls} calls, {_held()}")
-    growth = {key: _growth(samples, key) for key in ("memory_mb", "threads", "files")}
+    grown = {key: growth(samples, key) for key in ("memory_mb", "threads", "files")}
     return {
         "format": "micfast-soak",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -187,24 +195,24 @@ def soak(minutes: float, min_rounds: int = 2, say: Callable[[str], None] = print
         "calls": calls,
         "steps": list(first),
         "unequal": unequal,
-        "growth": growth,
+        "growth": grown,
         "limit_mb": LIMIT_MB,
-        "samples": _thinned(samples),
+        "samples": thinned(samples),
         "passed": not unequal
-        and growth["memory_mb"] <= LIMIT_MB
-        and growth["threads"] <= 0
-        and growth["files"] <= 0,
+        and grown["memory_mb"] <= LIMIT_MB
+        and grown["threads"] <= 0
+        and grown["files"] <= 0,
     }
 
 
-def _growth(samples: list[dict[str, float]], key: str) -> float:
+def growth(samples: list[dict[str, float]], key: str) -> float:
     """From the median of the first tenth to that of the last."""
     n = max(1, len(samples) // 10)
     values = [sample[key] for sample in samples]
     return median(values[-n:]) - median(values[:n])
 
 
-def _thinned(samples: list[dict[str, float]], n: int = 200) -> list[dict[str, float]]:
+def thinned(samples: list[dict[str, float]], n: int = 200) -> list[dict[str, float]]:
     return [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, n).round().astype(int))]
 
 
@@ -215,6 +223,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="of torch and micfast")
     parser.add_argument("--out", type=Path, help="JSON file")
     options = parser.parse_args(arguments)
+    try:
+        refuse_checkout()
+    except RuntimeError as error:
+        print(f"bench.soak: {error}", file=sys.stderr)
+        return 2
     if options.threads:
         torch.set_num_threads(options.threads)
     result = soak(options.minutes, say=lambda line: print(line, flush=True))

@@ -13,13 +13,17 @@ import torch
 import micfast
 from bench.machine import torch_threads
 from bench.measure import take_samples
-from bench.peers import BETA1, BETA2, DAMPING, EPS, LR, plain_starts
-from micfast import GeneratorBank, ops, reference
+from bench.peers.base import BETA1, BETA2, DAMPING, EPS, LR
+from bench.peers.ours import plain_starts
+from micfast import Adam, Execution, GeneratorBank, LevenbergMarquardt, Training, train
 from micfast.data import Dataset, load_characters, load_digits_sequences, load_mnist
-from micfast.data._fetch import data_dir
+from micfast.data.fetch import data_dir
 from micfast.experiments.paper.settings import derive_seed
-from micfast.starts import lattice
-from micfast.types import select_types_per_class
+from micfast.kernels import reference
+from micfast.search.solvers import Solver
+from micfast.search.starts import Start
+from micfast.search.starts.nearest import Nearest, lattice
+from micfast.training.types import select_types_per_class
 
 SEED, K = 0, 4
 ADAM = "micfast-adam-50"
@@ -39,7 +43,7 @@ _CHECK_MODULES, _CHECK_TARGETS = 4, 8
 
 @dataclass(frozen=True)
 class Way:
-    """One way to search: arguments of :func:`micfast.invert`.
+    """One way to search.
 
     ``family`` and ``label`` name the line in the picture, on which ways differ by ``n_iter``.
     """
@@ -48,8 +52,8 @@ class Way:
     label: str
     n_iter: int
     solver: str = "lm"
-    init: str = "uniform"
-    n_starts: int | None = None
+    start: str = "uniform"
+    n_starts: int = 1
 
     @property
     def id(self) -> str:
@@ -57,17 +61,12 @@ class Way:
         return f"micfast-{self.family}-{self.n_iter}"
 
     @property
-    def arguments(self) -> dict[str, Any]:
-        """All settings, so that no change of a default changes a row."""
-        adam = {"lr": LR, "betas": (BETA1, BETA2), "eps": EPS}
-        return {
-            "solver": self.solver,
-            "n_iter": self.n_iter,
-            "init": self.init,
-            "n_starts": self.n_starts,
-            "tol": 0.0,
-            **(adam if self.solver == "adam" else {"damping": DAMPING}),
-        }
+    def settings(self) -> Solver:
+        """With all settings, so that no change of a default changes a row."""
+        start: Start | str = Nearest(self.n_starts) if self.start == "nearest" else self.start
+        if self.solver == "adam":
+            return Adam(self.n_iter, LR, (BETA1, BETA2), EPS, tol=0.0, start=start)
+        return LevenbergMarquardt(self.n_iter, DAMPING, tol=0.0, start=start)
 
     @property
     def step(self) -> str:
@@ -79,9 +78,9 @@ class Way:
 WAYS = (
     Way("adam", "Adam from uniform (the paper)", 50, "adam"),
     *(Way("lm", "LM from uniform", n) for n in (1, 2, 4, 6, 8, 12)),
-    *(Way("lm-types", "LM from uniform and types", n, init="types") for n in (4, 8)),
-    *(Way("nearest-lm", "LM from nearest", n, init="nearest") for n in (0, 1, 2, 4, 8)),
-    *(Way("nearest3-lm", "LM from 3 nearest", n, init="nearest", n_starts=3) for n in (4, 8)),
+    *(Way("lm-types", "LM from uniform and types", n, start="types") for n in (4, 8)),
+    *(Way("nearest-lm", "LM from nearest", n, start="nearest") for n in (0, 1, 2, 4, 8)),
+    *(Way("nearest3-lm", "LM from 3 nearest", n, start="nearest", n_starts=3) for n in (4, 8)),
     Way("nearest-adam", "Adam from nearest", 50, "adam", "nearest"),
 )
 assert WAYS[0].id == ADAM
@@ -138,7 +137,7 @@ class SolverProblem:
 
     def invert(self, way: Way) -> micfast.Inversion:
         """What is timed."""
-        return micfast.invert(self.bank, self.targets, backend="cpu", **way.arguments)
+        return micfast.invert(self.bank, self.targets, solver=way.settings, execution="cpu")
 
     def sample(self) -> SolverProblem:
         """A few modules, and targets from all over the test part."""
@@ -156,7 +155,7 @@ class SolverProblem:
 
 
 @dataclass
-class _Contender:
+class SolverContender:
     """A way that has passed the equality step; see :func:`bench.measure.take_samples`."""
 
     way: Way
@@ -236,7 +235,7 @@ def _train(
         dataset.X_train,
         dataset.y_train,
         K,
-        selection=recipe.selection,  # type: ignore[arg-type]
+        selection=recipe.selection,
         random_state=derive_seed(SEED, recipe.data, "clustered", "types"),
         n_jobs=n_threads,
         cache=False,
@@ -253,19 +252,12 @@ def _train(
     initial = GeneratorBank.random(
         len(seeds), hidden_size=recipe.hidden_size, input_size=K, output_size=O, seeds=seeds
     )
-    levels = torch.tensor(settings, dtype=torch.float64).repeat_interleave(C, 0)
+    noise_in, noise_out = np.repeat(settings, C, axis=0).T.tolist()
+    training = Training(n_episodes, noise_in=noise_in, noise_out=noise_out)
+    fleet_types = np.concatenate([types] * len(settings))
     start = time.perf_counter()
-    trained = ops.train(
-        *initial.weights,
-        torch.from_numpy(types),
-        torch.arange(C).repeat(len(settings)),
-        levels[:, 0].contiguous(),
-        levels[:, 1].contiguous(),
-        torch.tensor(seeds),
-        n_episodes,
-    )
+    trained = train(initial, fleet_types, training, seeds=seeds, execution=Execution("cpu"))
     train_s = time.perf_counter() - start
-    everything = GeneratorBank(*trained[:5])
     problems = []
     for s, (name, (noise_in, noise_out)) in enumerate(recipe.noise.items()):
         H = recipe.hidden_size
@@ -275,7 +267,7 @@ def _train(
             **{"E": n_episodes, "noise_in": noise_in, "noise_out": noise_out},
             **{"unit": "pair", "amount": C * n_targets},
         }
-        bank = everything.select(indices=range(s * C, (s + 1) * C))
+        bank = trained.bank.select(indices=range(s * C, (s + 1) * C))
         own = np.searchsorted(labels, dataset.y_test[:n_targets])
         problems.append(SolverProblem(case, bank, dataset.X_test[:n_targets], own))
     record = {
@@ -291,13 +283,13 @@ def _train(
 
 def _time_drawings(problem: SolverProblem) -> float:
     """Seconds for the drawings that "nearest" chooses among, made once per bank and length."""
-    way = next(w for w in WAYS if w.init == "nearest" and w.n_iter == 0)
+    way = next(w for w in WAYS if w.start == "nearest" and w.n_iter == 0)
     one = replace(problem, targets=problem.targets[:1])
     _ = one.invert(way)
-    copies = [GeneratorBank(*problem.bank.weights) for _ in range(3)]
+    copies = [GeneratorBank(problem.bank.weights) for _ in range(3)]
     differences = []
     for bank in copies:
-        fresh = _Contender(way, replace(one, bank=bank), {})
+        fresh = SolverContender(way, replace(one, bank=bank), {})
         first, again = fresh.run(2, settle=False)
         differences.append(max(first - again, 0.0))
     return float(np.median(differences))
@@ -326,15 +318,15 @@ def measure_problem(problem: SolverProblem, *, quick: bool) -> list[dict[str, An
         }
         rows.append(row)
         if row["equality"]["passed"]:
-            contenders.append(_Contender(way, problem, row))
+            contenders.append(SolverContender(way, problem, row))
         else:
             row.update(status="failed", note="its results differ from the reference")
     take_samples(contenders, quick)
-    _judge(contenders, problem.own)
+    judge(contenders, problem.own)
     return rows
 
 
-def _judge(contenders: list[_Contender], own: np.ndarray) -> None:
+def judge(contenders: list[SolverContender], own: np.ndarray) -> None:
     """Fill in errors and accuracy; Adam's contender, if there, is the first."""
     targets, adam = np.arange(len(own)), None
     for contender in contenders:
@@ -360,12 +352,12 @@ def _judge(contenders: list[_Contender], own: np.ndarray) -> None:
 
 
 def compare(sample: SolverProblem, way: Way) -> dict[str, Any]:
-    """Hold a sample's errors against ``micfast.reference`` in float64; see the limits above."""
+    """Hold a sample's errors against the reference in float64; see the limits above."""
     exact = sample.double()
     expected = _expect(exact, way)
     found = sample.invert(way)
     latents = torch.from_numpy(found.latents).double().transpose(0, 1).contiguous()
-    drawn = reference.generate(*exact.bank.weights, latents, exact.targets.shape[1])
+    drawn = reference.generate(exact.bank.weights, latents, exact.targets.shape[1])
     measured = (drawn - torch.from_numpy(exact.targets)).square().mean(dim=(-2, -1)).mT.numpy()
     difference = float(np.abs(found.errors - measured).max() / measured.max())
 
@@ -393,9 +385,9 @@ def compare(sample: SolverProblem, way: Way) -> dict[str, Any]:
 def _expect(problem: SolverProblem, way: Way) -> np.ndarray:
     """Errors (N, M) by the reference, from starts found in the plainest way."""
     weights, targets = problem.bank.weights, torch.from_numpy(problem.targets)
-    starts = plain_starts(weights, targets, way.init, way.n_starts or 1)
+    starts = plain_starts(weights, targets, way.start, way.n_starts)
     if way.solver == "adam":
-        result = reference.invert(*weights, targets, starts, way.n_iter, LR, BETA1, BETA2, EPS)
+        result = reference.invert(weights, targets, starts, way.n_iter, LR, BETA1, BETA2, EPS)
     else:
-        result = reference.invert_lm(*weights, targets, starts, way.n_iter, DAMPING)
+        result = reference.invert_lm(weights, targets, starts, way.n_iter, DAMPING)
     return result.errors.amin(dim=2).mT.numpy()

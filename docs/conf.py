@@ -52,12 +52,14 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(torch|nn|np|numpy|sklearn|matplotlib|aeon|tslearn|scipy|pathlib|os)\..*"),
     # Words of numpydoc's type descriptions and Python's own types.
     (r"py:.*", r"(?!micfast\b)[A-Za-z_]+"),
+    # A base class without a page.
+    (r"py:class", r"micfast\.classify\.parameters\.SettingsParameters"),
 ]
 
 # -- docstrings ----------------------------------------------------------------------------------
 
 autosummary_generate = True
-autodoc_typehints = "none"  # the docstrings have the types, in words
+autodoc_typehints = "none"  # the docstrings describe the types in words
 autodoc_member_order = "bysource"
 python_maximum_signature_line_length = 80
 # One page per object of micfast's surface; methods stand on their class's page.
@@ -69,11 +71,12 @@ numpydoc_attributes_as_param_list = True
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-# Files of the repository that the site shows at another place, or not at all.
+# Files of the repository that the site shows elsewhere.
 REPOSITORY_LINKS = {
     "../bench/results/solvers.md": "performance/solvers.md",
     "../bench/results/solvers.png": "performance/solvers.png",
     "../bench/results/latency.md": "performance/latency.md",
+    "../bench/results/load.md": "performance/load.md",
 }
 
 # -- gallery and pictures ------------------------------------------------------------------------
@@ -108,7 +111,7 @@ html_title = "micfast"
 html_static_path = ["_static"]
 html_css_files = ["micfast.css"]
 html_copy_source = False
-# Pages without pages below them need no list of those.
+# Pages without subpages need no sidebar.
 ALONE = ("quickstart", "how_it_works", "pytorch", "faq", "reproduction", "better", "conventions")
 html_sidebars = {page: [] for page in ALONE}
 html_theme_options = {
@@ -121,21 +124,22 @@ html_theme_options = {
 
 
 def _repository_links(app, docname, source):
-    """Let links that are right in the repository lead to the site's own pages."""
+    """Make links that are correct in the repository lead to the site's own pages."""
     for there, here in REPOSITORY_LINKS.items():
         source[0] = source[0].replace(f"]({there})", f"]({here})")
 
 
 def _all_names_documented(app):
-    """Refuse a public name that the reference lacks."""
+    """Raise an error if the reference lacks a public name."""
     import micfast
 
     listed = (HERE / "api.md").read_text(encoding="utf-8").split()
-    if missing := sorted(set(micfast.__all__) - set(listed)):
+    public = {name for name in micfast.__all__ if not name.startswith("_")}
+    if missing := sorted(public - set(listed)):
         raise ExtensionError(f"docs/api.md lacks {', '.join(missing)}")
 
 
 def setup(app):
-    """Connect what this file adds."""
+    """Register the functions above."""
     app.connect("source-read", _repository_links)
     app.connect("builder-inited", _all_names_documented)

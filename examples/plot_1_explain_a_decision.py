@@ -2,14 +2,13 @@
 Why was it called that?
 =======================
 
-Every decision comes with its reasons: what each class's module drew, how far that is from the
-sequence, and with which mixture of the class's types it was drawn. Here six gestures are learned
-from five recordings of each.
+Every decision can be explained: by the reconstruction of each class's module, its error, and the
+mixture of types behind it. Here a classifier learns six gestures from five recordings of each.
 """
 
 # %%
-# The data: curves from formulas, each recording of it written with another hand: turned, sheared,
-# stretched, and at an uneven speed.
+# The data are curves from formulas. Each recording is rotated, sheared, stretched, and drawn at an
+# uneven speed.
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -47,22 +46,22 @@ X_test = np.stack([record(name, rng) for name in CURVES for _ in range(30)])
 y_test = np.repeat(list(CURVES), 30)
 
 # %%
-# One small LSTM per class learns to draw its class's types.
+# One small LSTM per class learns to draw the types of its class.
 
 model = ModularInverseClassifier(n_types=4, n_modules_per_class=1, random_state=0)
 model.fit(X_train, y_train)
 print(f"accuracy {model.score(X_test, y_test):.3f}")
 
 # %%
-# A nearest neighbour among the same recordings is the yardstick: on tidy data like these it does
-# as well. What it does not give is the rest of this page.
+# For comparison, a nearest neighbour among the same recordings. On tidy data like these it is as
+# accurate, but it cannot explain its decisions as the rest of this page does.
 
 nearest = KNeighborsClassifier(1).fit(X_train.reshape(len(X_train), -1), y_train)
 print(f"1-NN     {nearest.score(X_test.reshape(len(X_test), -1), y_test):.3f}")
 
 # %%
-# The three best drawings of one recording. Grey is the recording, colour is what the module makes
-# of it, and the number is the mean squared difference that decides.
+# The three best reconstructions of one recording: grey is the recording, colour the reconstruction,
+# and the number the mean squared error that decides.
 
 index = int(np.flatnonzero(y_test == "spiral")[0])
 _, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
@@ -70,14 +69,14 @@ ReconstructionDisplay.from_estimator(model, X_test, y_test, index=index, n_best=
 plt.show()
 
 # %%
-# The winning module found its drawing as a mixture of its four types; the path shows the search.
+# The latent of the winning module is a mixture of its four types. The path shows the search.
 
 LatentPathDisplay.from_estimator(model, X_test, y_test, index=index)
 plt.show()
 
 # %%
-# Over all the recordings: rows are modules, columns the true classes. A row that is dark
-# in a foreign column is a module that draws too much, and a class that needs more recordings.
+# Mean errors over all recordings: rows are modules, columns the true classes. If a row is dark in
+# another class's column, its module also draws that class, and its own class needs more recordings.
 
 CrossErrorDisplay.from_estimator(model, X_test, y_test)
 plt.show()

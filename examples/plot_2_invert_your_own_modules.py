@@ -2,14 +2,13 @@
 Inverting your own nn.LSTM modules
 ==================================
 
-The generators need not come from micfast. Here four modules are written and trained in PyTorch as
-one would do it there, and :func:`micfast.invert` takes over at the inversion: the list of modules
-goes in as it is.
+The modules need not come from micfast. Here four modules are written and trained in plain PyTorch,
+and :func:`micfast.invert` inverts the list of modules as it is.
 """
 
 # %%
-# A module draws a whole sequence from one input vector, which it sees at the first step. One
-# thread, as a loop over modules this small is slower with more.
+# A module draws a whole sequence from a latent, which it reads at the first step. We use one
+# thread, because a loop over modules this small is slower with more.
 
 import time
 
@@ -24,7 +23,7 @@ torch.set_num_threads(1)
 
 
 class Wave(nn.Module):
-    """Draws sequences of one channel from an input of three numbers."""
+    """Draws sequences of one channel from a latent of three numbers."""
 
     def __init__(self, hidden_size=12):
         super().__init__()
@@ -37,7 +36,7 @@ class Wave(nn.Module):
 
 
 # %%
-# Each module learns three variants of its wave, one for each corner of the simplex.
+# Each module learns three types of its wave, one for each corner of the simplex.
 
 torch.manual_seed(0)
 t = torch.linspace(0, 1, 50)
@@ -47,12 +46,12 @@ SHAPES = {
     "rise": lambda f: torch.tanh(4 * f * t),
     "pulse": lambda f: torch.exp(-(((t - 0.3 * f) / 0.1) ** 2)),
 }
-VARIANTS = (0.8, 1.2, 1.6)
+FREQUENCIES = (0.8, 1.2, 1.6)
 modules = []
 for shape in SHAPES.values():
     module = Wave()
     optimizer = torch.optim.Adam(module.parameters(), lr=0.02)
-    types = torch.stack([shape(f) for f in VARIANTS])[..., None]
+    types = torch.stack([shape(f) for f in FREQUENCIES])[..., None]
     for _ in range(300):
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(module(torch.eye(3), len(t)), types)
@@ -62,8 +61,9 @@ for shape in SHAPES.values():
     print(f"trained to {loss.item():.5f}")
 
 # %%
-# Sequences between the learned ones, with noise, and the loop that one writes by hand: project,
-# differentiate through the LSTM, step, for every module and all targets as one batch.
+# The targets lie between the learned types and are noisy. A hand-written loop projects the latent,
+# differentiates through the LSTM and takes a step, for every module and for all targets as one
+# batch.
 
 frequencies = 0.8 + 0.8 * torch.rand(len(SHAPES), 25)
 drawn = [shape(f) for shape, fs in zip(SHAPES.values(), frequencies, strict=True) for f in fs]
@@ -94,9 +94,9 @@ by_hand = torch.stack([invert_by_hand(module, targets) for module in modules], d
 loop_seconds = time.perf_counter() - start
 
 # %%
-# The same in one call, and the same errors but for a few: where two inputs draw the target equally
-# well, a single rounding decides to which of them Adam goes. (The modules' weights are copied into
-# a :class:`~micfast.GeneratorBank`; build one yourself if you invert often.)
+# The same in one call. A few errors may differ: when two latents reconstruct the target equally
+# well, rounding decides which one Adam reaches. (The modules' weights are copied into a
+# :class:`~micfast.GeneratorBank`; build one yourself if you invert often.)
 
 bank = micfast.GeneratorBank.from_modules(modules, classes=SHAPES)
 start = time.perf_counter()
@@ -109,7 +109,7 @@ print(f"the loop took {loop_seconds / micfast_seconds:.0f} times as long in this
 print(f"accuracy {(found.predictions == labels).mean():.2f}")
 
 # %%
-# What each module made of the first pulse.
+# Each module's reconstruction of the first pulse.
 
 _, ax = plt.subplots(figsize=(8, 2.8), layout="constrained")
 first = int(np.flatnonzero(labels == "pulse")[0])
@@ -119,8 +119,8 @@ micfast.ReconstructionDisplay.from_inversion(
 plt.show()
 
 # %%
-# And with another search, which here needs fewer steps for lower errors:
+# The Levenberg–Marquardt solver needs fewer steps and here reaches lower errors:
 
-better = micfast.invert(bank, targets, solver="lm", init="nearest")
+better = micfast.invert(bank, targets, solver="lm")
 print(f"mean of the best errors, Adam   {found.errors.min(1).values.mean():.5f}")
 print(f"                         LM     {better.errors.min(1).values.mean():.5f}")

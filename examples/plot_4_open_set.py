@@ -1,19 +1,19 @@
 """
-None of these: rejecting what was never learned
-===============================================
+Rejecting sequences of unknown classes
+======================================
 
-A classifier that must name one of its classes names one for anything. A module's error says more:
-a sequence that no module can draw belongs to none of the classes.
+Most classifiers assign one of their classes to any input. The errors of the modules tell more: a
+sequence that no module can reconstruct belongs to none of the classes.
 """
 
 # %%
-# Handwritten digits, read as sequences of rows. The six is kept away from training.
+# Handwritten digits, as sequences of rows. No six is used in training.
 
 import numpy as np
 from matplotlib import pyplot as plt
 from sklearn.metrics import RocCurveDisplay, roc_auc_score
 
-from micfast import ModularInverseClassifier
+from micfast import ModularInverseClassifier, Training
 from micfast.data import load_digits_sequences
 
 data = load_digits_sequences()
@@ -22,7 +22,10 @@ data = load_digits_sequences()
 def fit_without(digit):
     """Modules of all digits but one."""
     model = ModularInverseClassifier(
-        hidden_size=16, n_modules_per_class=1, n_episodes=3000, random_state=0
+        hidden_size=16,
+        n_modules_per_class=1,
+        training=Training(n_episodes=3000),
+        random_state=0,
     )
     known = data.y_train != digit
     return model.fit(data.X_train[known], data.y_train[known])
@@ -31,8 +34,8 @@ def fit_without(digit):
 model = fit_without(6)
 
 # %%
-# ``novelty_score`` is the lowest error over a threshold of the class that made it: the error that
-# 5 % of the class's own training samples exceed.
+# ``novelty_score`` is the lowest error divided by that class's threshold: the error that 5 % of the
+# class's own training samples exceed.
 
 score = model.novelty_score(data.X_test)
 unknown = data.y_test == 6
@@ -49,10 +52,10 @@ right.legend(loc="lower right", frameon=False)
 plt.show()
 
 # %%
-# With ``reject`` set, ``predict`` answers ``reject_label`` above the threshold. It may be changed
-# after training. The thresholds come from few samples, some of them the types themselves: more
-# known images are rejected than the 5 % asked for. Choose ``reject`` on sequences held out where
-# that matters.
+# With ``reject`` set, ``predict`` returns ``reject_label`` above the threshold; both may be changed
+# after training. The thresholds come from few samples, some of them the types themselves, so more
+# than 5 % of the known images are rejected. If that matters, choose ``reject`` on held-out
+# sequences.
 
 model.set_params(reject=0.05, reject_label=-1)
 answers = model.predict(data.X_test)
@@ -62,8 +65,8 @@ print(f"other digits rejected:   {(answers[~unknown] == -1).mean():.2f}")
 print(f"accuracy on those kept:  {(answers[kept] == data.y_test[kept]).mean():.3f}")
 
 # %%
-# The six is an easy stranger. Each digit held out in its turn: one that looks like a blend of the
-# others is drawn by their modules, and harder to tell.
+# The six is easy to recognise as unknown. Now each digit is held out in turn. A digit that looks
+# like a blend of the others can be drawn by their modules and is harder to detect.
 
 areas = []
 for digit in range(10):

@@ -2,46 +2,76 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from micfast import _fork  # noqa: F401 - acts by being imported
-
-__version__ = "0.1.0"
+from micfast import runtime  # noqa: F401 - prepares torch for forks
+from micfast.version import __version__
 
 if TYPE_CHECKING:
-    from micfast._config import config, show_config
-    from micfast.bank import BankFileError, Generator, GeneratorBank
-    from micfast.displays import CrossErrorDisplay, LatentPathDisplay, ReconstructionDisplay
-    from micfast.estimator import ModularInverseClassifier
-    from micfast.inversion import Inversion, invert
-    from micfast.ops import generate, train
+    from micfast.classify.decision import Decision
+    from micfast.classify.estimator import ModularInverseClassifier
+    from micfast.generators.bank import GeneratorBank, generate
+    from micfast.generators.files import BankFileError
+    from micfast.generators.modules import Generator
+    from micfast.kernels.config import config, show_config
+    from micfast.kernels.execution import Execution
+    from micfast.kernels.weights import Weights
+    from micfast.plotting import (
+        CrossErrorDisplay,
+        LatentPathDisplay,
+        ReconstructionDisplay,
+    )
+    from micfast.search.inversion import Inversion, invert
+    from micfast.search.solvers.adam import Adam
+    from micfast.search.solvers.levenberg_marquardt import LevenbergMarquardt
+    from micfast.sequences import Sequences
+    from micfast.training.fleet import Trained, train
+    from micfast.training.settings import Training
 
-# What lives where. Modules load on first use, so that a name costs only what stands behind it.
+# The rooms of the public names. They load on first use, so that a name costs only what it needs.
 _EXPORTS = {
-    "BankFileError": "bank",
-    "CrossErrorDisplay": "displays",
-    "Generator": "bank",
-    "GeneratorBank": "bank",
-    "Inversion": "inversion",
-    "LatentPathDisplay": "displays",
-    "ModularInverseClassifier": "estimator",
-    "ReconstructionDisplay": "displays",
-    "config": "_config",
-    "generate": "ops",
-    "invert": "inversion",
-    "show_config": "_config",
-    "train": "ops",
+    "Adam": "search.solvers.adam",
+    "BankFileError": "generators.files",
+    "CrossErrorDisplay": "plotting",
+    "Decision": "classify.decision",
+    "Execution": "kernels.execution",
+    "Generator": "generators.modules",
+    "GeneratorBank": "generators.bank",
+    "Inversion": "search.inversion",
+    "LatentPathDisplay": "plotting",
+    "LevenbergMarquardt": "search.solvers.levenberg_marquardt",
+    "ModularInverseClassifier": "classify.estimator",
+    "ReconstructionDisplay": "plotting",
+    "Sequences": "sequences",
+    "Trained": "training.fleet",
+    "Training": "training.settings",
+    "Weights": "kernels.weights",
+    "config": "kernels.config",
+    "generate": "generators.bank",
+    "invert": "search.inversion",
+    "show_config": "kernels.config",
+    "train": "training.fleet",
 }
 
 __all__ = [
+    "Adam",
     "BankFileError",
     "CrossErrorDisplay",
+    "Decision",
+    "Execution",
     "Generator",
     "GeneratorBank",
     "Inversion",
     "LatentPathDisplay",
+    "LevenbergMarquardt",
     "ModularInverseClassifier",
     "ReconstructionDisplay",
+    "Sequences",
+    "Trained",
+    "Training",
+    "Weights",
+    "__version__",
     "config",
     "generate",
     "invert",
@@ -52,8 +82,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
-        from importlib import import_module
-
         return getattr(import_module(f"micfast.{_EXPORTS[name]}"), name)
     raise AttributeError(f"module 'micfast' has no attribute {name!r}")
 

@@ -72,7 +72,7 @@ def judge(code: int, out: str, err: str) -> tuple[int, str]:
     if bad:
         lines = [
             f"{package['name']} {package['version']}: {vulnerability['id']}, "
-            f"mended in {', '.join(vulnerability['fix_versions']) or 'no version yet'}"
+            f"fixed in {', '.join(vulnerability['fix_versions']) or 'no version yet'}"
             for package in bad
             for vulnerability in package["vulns"]
         ]

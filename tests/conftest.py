@@ -6,10 +6,14 @@ import os
 import random
 import threading
 
+import checkout
 import hypothesis
 import numpy as np
 import pytest
 import torch
+from helpers import ISAS
+
+from micfast.kernels import backend
 
 # Python started by a test sees the installed micfast, not the source folder it may stand in.
 os.environ["PYTHONSAFEPATH"] = "1"
@@ -38,8 +42,19 @@ def pytest_addoption(parser):
     )
 
 
+# Where the slow tests run, hypothesis tries more examples as well.
+PROFILE = {
+    "deadline": None,
+    "suppress_health_check": [hypothesis.HealthCheck.function_scoped_fixture],
+}
+hypothesis.settings.register_profile("quick", max_examples=6, **PROFILE)
+hypothesis.settings.register_profile("thorough", max_examples=40, **PROFILE)
+
+
 def pytest_configure(config):
     TORCH_GENERATOR.offset = config.getoption("--torch-seed")
+    is_quick = "not slow" in config.getoption("markexpr")
+    hypothesis.settings.load_profile("quick" if is_quick else "thorough")
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +62,17 @@ def _seeded():
     TORCH_GENERATOR.seed(0)
     random.seed(TORCH_GENERATOR.offset)
     np.random.seed(TORCH_GENERATOR.offset)  # noqa: NPY002
+
+
+# The best one always, the others among the slow tests.
+@pytest.fixture(
+    params=[*ISAS[:1], *(pytest.param(name, marks=pytest.mark.slow) for name in ISAS[1:])]
+)
+def isa(request, monkeypatch):
+    """Each of this machine's instruction sets in turn."""
+    monkeypatch.setenv("MICFAST_ISA", request.param)
+    assert backend.extension.active_isa() == request.param
+    return request.param
 
 
 @pytest.fixture
@@ -66,3 +92,7 @@ def server(tmp_path):
         yield folder, f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
         thread.join()
+
+
+def pytest_report_header():
+    return f"micfast: {checkout.package_under_test()}"

@@ -22,14 +22,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import micfast
-from micfast import cli
-from micfast._io import check_output_path
-from micfast.data import _fetch
-from micfast.data.ts import save_ts
-from micfast.experiments.paper import figures
-from micfast.experiments.paper.store import Store
-from micfast.plots import save_figure
-from micfast.types import select_types_per_class
+from micfast import LevenbergMarquardt, Training, cli
+from micfast.data import fetch
+from micfast.experiments.paper import results
+from micfast.experiments.paper.figures import draw_figures
+from micfast.io import check_output_path
+from micfast.plotting.drawing import save_figure
+from micfast.training.selections.kmeans import DTWKMeans
+from micfast.training.types import select_types_per_class
 
 NOBODY = 65534
 # A bank that only its owner may read.
@@ -59,13 +59,22 @@ class Cases:
         self.folder = folder
         X = np.repeat(sequences(2), 4, axis=0)
         self.model = micfast.ModularInverseClassifier(
-            n_episodes=1, max_retries=0, n_modules_per_class=1, random_state=0, n_iter=1
+            training=Training(n_episodes=1, max_retries=0),
+            n_modules_per_class=1,
+            solver=LevenbergMarquardt(n_iter=1),
+            random_state=0,
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.model.fit(X, np.repeat([0, 1], 4))
-        # What the command line reads; it lies elsewhere.
+        # What the command line and the figures read; it lies elsewhere.
         self.elsewhere = folder.parent
+        for version, n in enumerate((2, 12)):
+            raw = self.elsewhere / f"raw{version}"
+            raw.mkdir()
+            errors = np.random.default_rng(0).random((n, n))
+            labels = np.arange(n).astype(str)
+            np.savez(raw / "cross-mnist.npz", labels=labels, train=errors, test=errors)
         self.model.save(self.elsewhere / "model.safetensors")
         np.save(self.elsewhere / "few.npy", sequences(3))
         np.save(self.elsewhere / "many.npy", sequences(3000))
@@ -83,21 +92,19 @@ class Cases:
         save_figure(fig, self.folder / "figure.png")
 
     def paper_figure(self, version: int) -> None:
-        drawing = figures._Drawing(picture() if version else Figure(), "", "", "")
-        figures._write("figure3", drawing, self.folder)
+        draw_figures(self.elsewhere / f"raw{version}", self.folder, only=["figure7"])
 
     def results(self, version: int) -> None:
-        store = Store(self.folder / "results")
+        out = self.folder / "results"
         if not version:
-            store.prepare()
-        store.write("units/unit.json", {"numbers": list(range(1 + 50_000 * version))})
+            out.mkdir()
+            results.prepare(out)
+        content = {"numbers": list(range(1 + 50_000 * version))}
+        results.write(out / "raw" / "units" / "unit.json", content)
 
     def arrays(self, version: int) -> None:
-        Store(self.folder / "results").write("cross.npz", {"X": np.zeros(1 + 50_000 * version)})
-
-    def ts(self, version: int) -> None:
-        n = 2 + 500 * version
-        save_ts(self.folder / "data.ts", sequences(n), np.arange(n) % 2)
+        path = self.folder / "results" / "raw" / "cross.npz"
+        results.write(path, {"X": np.zeros(1 + 50_000 * version)})
 
     def predict(self, version: int, suffix: str = "csv") -> None:
         argv = ["predict", str(self.elsewhere / "model.safetensors")]
@@ -123,7 +130,6 @@ class Cases:
         "paper_figure",
         "results",
         "arrays",
-        "ts",
         "predict",
         "predict_npz",
     )
@@ -133,7 +139,7 @@ def types_in_cache(folder: Path, seed: int) -> np.ndarray:
     os.environ["MICFAST_CACHE"] = str(folder / "cache")
     X = sequences(60)
     return select_types_per_class(
-        X, np.arange(60) % 2, 4, selection="dtw-kmeans", random_state=seed, n_init=1
+        X, np.arange(60) % 2, 4, selection=DTWKMeans(n_init=1), random_state=seed
     )[0]
 
 
@@ -151,12 +157,12 @@ class Server(SimpleHTTPRequestHandler):
 def download(folder: Path) -> None:
     """Fetch a file into the folder as into the download cache."""
     os.environ.pop("MICFAST_DATA", None)
-    _fetch._default_cache = lambda: folder / "downloads"
+    fetch.download_dir = lambda: folder / "downloads"
     with HTTPServer(("127.0.0.1", 0), Server) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/new.bin"
         try:
-            _fetch.locate(_fetch.RemoteFile("new.bin", address, "0" * 64))
+            fetch.locate(fetch.RemoteFile("new.bin", address, "0" * 64))
         finally:
             server.shutdown()
 

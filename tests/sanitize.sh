@@ -12,7 +12,7 @@ kind=${1:?"address or thread"}
 build=${2:-build/sanitize-$kind}
 tests=("${@:3}")
 [ ${#tests[@]} -gt 0 ] ||
-  tests=(tests/test_{kernel,ops,inversion,missing,unequal,edges}.py)
+  tests=(tests/test_{kernel,operators,inversion,missing,unequal,edges}.py)
 
 case $kind in
   address)
@@ -55,7 +55,7 @@ export LD_PRELOAD="$preload:$(gcc -print-file-name=libstdc++.so)" OMP_NUM_THREAD
 export ASAN_OPTIONS="${ASAN_OPTIONS:-}:$python_options" PYTHONPATH=$PWD
 setarch -R python - <<'PY'
 import os
-from micfast import _backend
-assert _backend.extension.__file__.startswith(os.getcwd()), _backend.extension.__file__
+from micfast.kernels import backend
+assert backend.extension.__file__.startswith(os.getcwd()), backend.extension.__file__
 PY
 exec setarch -R python -m pytest -q -p no:cacheprovider "${tests[@]}"

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import needs_kernel
+from sklearn.base import clone
 
-from micfast import ModularInverseClassifier, _backend
-from micfast._adapter import TEST_PARAMS
+from micfast import LevenbergMarquardt, ModularInverseClassifier, Training
+from micfast.adapters.base import TEST_PARAMS
 
 N, C, T = 24, 3, 12
 SMALL = TEST_PARAMS[0] | {
     "type_selection": "kmeans",
-    "n_episodes": 400,
-    "n_iter": 8,
+    "training": Training(n_episodes=400, max_retries=0, learned_tol=100.0),
+    "solver": LevenbergMarquardt(n_iter=8),
     "random_state": 0,
 }
 
@@ -28,17 +30,12 @@ SMALL = TEST_PARAMS[0] | {
 EXCLUDED_AEON: dict[str, str] = {}
 EXCLUDED_SKTIME: dict[str, str] = {}
 
-# The suites fit some hundred times: minutes without the compiled kernel.
-needs_kernel = pytest.mark.skipif(
-    _backend.extension is None, reason="hundreds of trainings: minutes without the compiled kernel"
-)
-
 
 def adapter(library):
     """The adapter's class; skips the test where the library is missing."""
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
-    module = importlib.import_module(f"micfast.{library}")
+    module = importlib.import_module(f"micfast.adapters.{library}")
     return getattr(module, module.__all__[0])
 
 
@@ -65,6 +62,7 @@ def problem():
 # -- the libraries' own checks -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_kernel
 @pytest.mark.filterwarnings("ignore:.*fewer than n_types:UserWarning")
 def test_aeon_checks(monkeypatch):
@@ -80,6 +78,7 @@ def test_aeon_checks(monkeypatch):
     assert len(results) >= 30
 
 
+@pytest.mark.slow
 @needs_kernel
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 def test_sktime_checks():
@@ -134,10 +133,25 @@ def test_every_parameter_arrives(cls, problem):
         "n_jobs": 2,
     }
     clf = cls(**changed).fit(X, y)
-    params = clf.estimator_.get_params()
+    params = clf.estimator_.get_params(deep=False)
     assert params == clf.get_params(deep=False)
     assert clf.estimator_.bank_.hidden_size == 5
     assert set(clf.predict(10 * X[:, ::-1])) == {"neither"}
+
+
+def test_nested_parameters(cls, problem):
+    X, y = problem
+    clf = cls(**SMALL)
+    assert clf.get_params()["solver__n_iter"] == 8
+    assert clf.get_params()["training__n_episodes"] == 400
+    other = clf.clone() if hasattr(clf, "clone") else clone(clf)
+    other.set_params(solver__n_iter=2, training__n_episodes=100)
+    assert (clf.solver.n_iter, other.solver.n_iter) == (8, 2)
+    expected = ModularInverseClassifier(**SMALL)
+    expected.set_params(solver__n_iter=2, training__n_episodes=100).fit(X.transpose(0, 2, 1), y)
+    np.testing.assert_array_equal(
+        other.fit(X, y).predict_proba(X), expected.predict_proba(X.transpose(0, 2, 1))
+    )
 
 
 def test_reject_without_a_label(cls, problem):
@@ -212,8 +226,10 @@ def test_in_a_grid_search(library, cls, problem):
         from sktime.classification.model_selection import TSCGridSearchCV as GridSearchCV
 
     X, y = problem
-    search = GridSearchCV(cls(**SMALL), {"n_types": [1, 2]}, scoring="accuracy", cv=2)
+    grid = {"n_types": [1, 2], "solver__n_iter": [1, 8]}
+    search = GridSearchCV(cls(**SMALL), grid, scoring="accuracy", cv=2)
     assert search.fit(X, y).best_score_ > 0.9
+    assert search.best_estimator_.solver.n_iter in (1, 8)
 
 
 def test_sktime_panels(problem):
@@ -246,10 +262,10 @@ def test_file_of_the_fitted_estimator(cls, problem, tmp_path):
 def test_missing_library_is_named(library, monkeypatch):
     for name in [n for n in sys.modules if n.partition(".")[0] == library]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, f"micfast.{library}", raising=False)
+    monkeypatch.delitem(sys.modules, f"micfast.adapters.{library}", raising=False)
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ImportError, match=rf"pip install 'micfast\[{library}\]'"):
-        importlib.import_module(f"micfast.{library}")
+        importlib.import_module(f"micfast.adapters.{library}")
 
 
 def test_the_extra_exists(library):
@@ -260,9 +276,10 @@ def test_the_extra_exists(library):
     assert any(requirement.startswith(library) for requirement in extras[library])
 
 
+@pytest.mark.slow
 def test_micfast_imports_no_library():
     code = (
-        "import sys, micfast, micfast.cli, micfast.data, micfast.estimator, micfast._adapter\n"
+        "import sys, micfast, micfast.cli, micfast.data, micfast.adapters.base\n"
         "found = {'aeon', 'sktime', 'jax', 'skops'} & set(sys.modules)\n"
         "assert not found, found"
     )

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import needs_kernel
 
-sys.path.append(str(Path(__file__).parents[1]))  # behind the installed micfast
-
-from bench import cases, measure, peers, report, run, solvers
+from bench import cases, figures, machine, measure, peers, report, run, solvers, ways
 from bench.__main__ import main
+from bench.peers import ours, pytorch, xla
+from bench.peers.base import Peer
 from micfast import GeneratorBank
 
 pytestmark = needs_kernel
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """The problems are too small for threads, which would wait for each other."""
+    with machine.torch_threads(1):
+        yield
+
 
 TOY = replace(cases.CHARACTERS, id="toy", M=2, N=4, T=4, I=3)
 
@@ -58,6 +64,7 @@ def check_rows(result, unit, measured_peers):
     assert len(set(ids)) == len(ids)
 
 
+@pytest.mark.slow
 def test_inversion(tmp_path, capsys):
     result = run_quick(tmp_path, "inversion", "micfast,nn_lstm,original", capsys)
     check_rows(result, "pair", ["micfast", "nn_lstm", "original"])
@@ -66,6 +73,7 @@ def test_inversion(tmp_path, capsys):
     assert (tmp_path / "inversion.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_training(tmp_path, capsys):
     result = run_quick(tmp_path, "training", "micfast,nn_lstm,original", capsys)
     check_rows(result, "model-episode", ["micfast", "original"])
@@ -73,6 +81,7 @@ def test_training(tmp_path, capsys):
     assert (tmp_path / "training.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", ["latency", "scaling"])
 def test_lines(tmp_path, capsys, suite):
     result = run_quick(tmp_path, suite, "micfast,original", capsys)
@@ -80,6 +89,7 @@ def test_lines(tmp_path, capsys, suite):
     assert (tmp_path / f"{suite}.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_latency_of_other_algorithms(tmp_path, capsys):
     result = run_quick(tmp_path, "latency", "micfast,nn_lstm", capsys)
     alone = [row for row in result["rows"] if row["case"]["N"] in (1, 16)]
@@ -100,24 +110,27 @@ def few_letters():
     return cases.make_problem(replace(cases.CHARACTERS, id="few", M=2, N=4))
 
 
+@pytest.mark.slow
 def test_equality_step_tells_algorithms_apart(few_letters):
-    adam = measure._expect(few_letters, peers.Peer())
+    adam = measure.expect(few_letters, Peer())
     others = [peer for peer in peers.make_peers(["micfast"]) if peer.kind == "solver"]
     assert len(others) == 2
     for peer in others:
-        assert measure._compare(peer, few_letters, measure._expect(few_letters, peer))["passed"]
-        assert not measure._compare(peer, few_letters, adam)["passed"]
+        assert measure.compare(peer, few_letters, measure.expect(few_letters, peer))["passed"]
+        assert not measure.compare(peer, few_letters, adam)["passed"]
 
 
+@pytest.mark.slow
 def test_equality_step_sees_other_settings(few_letters, monkeypatch):
-    expected = measure._expect(few_letters, peers.Peer())
-    equality = measure._compare(peers.Micfast(), few_letters, expected)
+    expected = measure.expect(few_letters, Peer())
+    equality = measure.compare(ours.Micfast(), few_letters, expected)
     assert equality["passed"]
     assert (equality["iterations"], equality["compared"]) == ([50, 3], 16)
-    monkeypatch.setattr(peers, "BETA2", 0.98)
-    assert not measure._compare(peers.Micfast(), few_letters, expected)["passed"]
+    monkeypatch.setattr(ours, "BETA2", 0.98)
+    assert not measure.compare(ours.Micfast(), few_letters, expected)["passed"]
 
 
+@pytest.mark.slow
 def test_memory(tmp_path, capsys):
     result = run_quick(tmp_path, "memory", "micfast", capsys)
     assert [row["status"] for row in result["rows"]] == ["ok", "ok"]
@@ -125,35 +138,38 @@ def test_memory(tmp_path, capsys):
     assert "bit for bit" in result["rows"][1]["note"]
 
 
+@pytest.mark.slow
 def test_jax():
     pytest.importorskip("jax")
     fleet = replace(cases.CHARACTERS_FLEET, id="fleet", M=3, T=4, E=6)
     for case in (TOY, fleet):
-        (row,) = measure.measure_case(case, [peers.Jax()], 1, full=True, quick=True)
+        (row,) = measure.measure_case(case, [xla.Jax()], 1, full=True, quick=True)
         assert row["status"] == "ok", row
         assert row["compile_s"] > 0
 
 
+@pytest.mark.slow
 def test_compile_takes_too_long(monkeypatch):
     def stuck(self, problem):
-        raise peers._TimeLimitError
+        raise pytorch.TimeLimitError
 
-    monkeypatch.setattr(peers.Compiled, "_try", stuck)
-    (row,) = measure.measure_case(TOY, [peers.Compiled()], 1, full=True, quick=True)
+    monkeypatch.setattr(pytorch.Compiled, "_try", stuck)
+    (row,) = measure.measure_case(TOY, [pytorch.Compiled()], 1, full=True, quick=True)
     assert row["status"] == "failed"
     assert "stopped after" in row["note"]
 
 
+@pytest.mark.slow
 def test_missing_peer(monkeypatch):
-    monkeypatch.setattr(peers.Jax, "available", lambda self: "not installed")
-    (row,) = measure.measure_case(TOY, [peers.Jax()], 1, full=True, quick=True)
+    monkeypatch.setattr(xla.Jax, "available", lambda self: "not installed")
+    (row,) = measure.measure_case(TOY, [xla.Jax()], 1, full=True, quick=True)
     assert (row["status"], row["note"]) == ("missing", "not installed")
 
 
 def test_wrong_results_get_no_time(monkeypatch):
-    right = peers.Micfast.invert
-    monkeypatch.setattr(peers.Micfast, "invert", lambda self, p: 1.001 * right(self, p))
-    (row,) = measure.measure_case(TOY, [peers.Micfast()], 1, full=True, quick=True)
+    right = ours.Micfast.invert
+    monkeypatch.setattr(ours.Micfast, "invert", lambda self, p: 1.001 * right(self, p))
+    (row,) = measure.measure_case(TOY, [ours.Micfast()], 1, full=True, quick=True)
     assert row["status"] == "failed"
     assert "samples_s" not in row
 
@@ -164,8 +180,8 @@ def test_extrapolation():
         "measured": {"amount": 10, "of": 100, "unit": "pair"},
         "case": {"amount": 100},
     }
-    assert report.seconds(row) == [20.0, 30.0, 40.0]
-    assert report.rate(row) == pytest.approx(100 / 30)
+    assert figures.seconds(row) == [20.0, 30.0, 40.0]
+    assert figures.rate(row) == pytest.approx(100 / 30)
 
 
 def test_flop_counts():
@@ -204,6 +220,7 @@ def solver_problem():
     return solvers.SolverProblem(case, bank, targets, own)
 
 
+@pytest.mark.slow
 def test_solvers(tmp_path, capsys):
     result = run_quick(tmp_path, "solvers", "micfast", capsys)
     (training,) = result["training"]
@@ -243,6 +260,7 @@ def test_solvers_need_micfast(capsys):
     assert "peers must include it" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_solvers_are_held_against_the_reference(solver_problem, monkeypatch):
     way = {way.id: way for way in solvers.WAYS}
     for each in solvers.WAYS:
@@ -269,6 +287,7 @@ def test_solvers_are_held_against_the_reference(solver_problem, monkeypatch):
         assert not equality["passed"]
 
 
+@pytest.mark.slow
 def test_solvers_without_adam(solver_problem, monkeypatch, tmp_path):
     """A way that fails gets no time; without Adam's row the tables are still written."""
     compare = solvers.compare
@@ -295,13 +314,13 @@ def test_solvers_without_adam(solver_problem, monkeypatch, tmp_path):
 
 
 def test_diverged_modules_are_no_result(solver_problem):
-    weights = [w.clone() for w in solver_problem.bank.weights]
-    weights[4][1] = float("inf")
-    broken = replace(solver_problem, bank=GeneratorBank(*weights))
+    weights = solver_problem.bank.weights.copy()
+    weights.b_out[1] = float("inf")
+    broken = replace(solver_problem, bank=GeneratorBank(weights))
     row = {"peer": solvers.ADAM, "samples_s": [1.0]}
-    contender = solvers._Contender(solvers.WAYS[0], broken, row)
+    contender = solvers.SolverContender(solvers.WAYS[0], broken, row)
     contender.run(1, settle=False)
-    solvers._judge([contender], broken.own)
+    solvers.judge([contender], broken.own)
     assert row == {"peer": solvers.ADAM, "status": "failed", "note": "7 errors are not finite"}
 
 
@@ -340,11 +359,11 @@ def test_solver_findings():
         solver_row("b2", "b", 2, 2.0, 0.09, lower=0.9499, equal=0.0001),
         solver_row("d1", "d", 1, 9.0, 0.12),
     ]
-    found = report.solver_findings(rows)
+    found = ways.solver_findings(rows)
     assert [row["peer"] for row in found["reaches"]] == ["b2", "a4", "a8"]
     assert [row["peer"] for row in found["lower"]] == ["a4", "a8"]
     assert [row["peer"] for row in found["not_above"]] == ["b2", "a4", "a8"]
     firsts = {family: row and row["peer"] for family, row in found["first_of_family"].items()}
     assert firsts == {"a": "a4", "b": "b2", "d": None}
-    assert report._percent(0.9499) == "94.9 %"
-    assert report._percent(0.95) == "95 %"
+    assert figures.in_percent(0.9499) == "94.9 %"
+    assert figures.in_percent(0.95) == "95 %"

@@ -1,14 +1,18 @@
 """The comparison of ways to decide, at toy size on made data."""
 
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+sys.path.append(str(Path(__file__).parents[1]))  # behind the installed micfast
+
+from bench.studies import better
 from micfast.data import Dataset
-from micfast.experiments import better
 from micfast.experiments.paper.settings import DATA_SETS
 
 
@@ -32,6 +36,7 @@ def unit():
     return better.compare(SPEC, "clustered", 0, 1)
 
 
+@pytest.mark.slow
 def test_every_way_is_measured(unit):
     rows = {row["row"]: row for row in unit["rows"]}
     assert len(rows) == len(unit["rows"]) == 2 + 6 * 3 + 1 + 1
@@ -74,6 +79,7 @@ def test_open_set_score_of_a_perfect_and_a_blind_scorer():
     assert better._open_set(blind, codes, blind, codes) == 0.5
 
 
+@pytest.mark.slow
 def test_command_resumes_and_summarises(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(better, "DATA_SETS", {"made": SPEC})
     assert better.main(["--out", str(tmp_path), "--seeds", "1", "--threads", "1"]) == 0

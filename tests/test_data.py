@@ -19,21 +19,26 @@ from micfast.data import (
     Dataset,
     DownloadError,
     Standardizer,
-    _fetch,
-    characters,
     cumulate,
+    dataset_names,
+    fetch,
     images_to_rows,
     load_characters,
+    load_dataset,
     load_digits_sequences,
     load_mnist,
-    mnist,
+    negligible_channels,
     pad_with_last,
     scale_pixels,
     stratified_split,
 )
-from micfast.data._fetch import RemoteFile, cache_dir, data_dir, locate
+from micfast.data.fetch import RemoteFile, data_dir, locate
+from micfast.data.sets import characters, mnist
+from micfast.io import cache_dir
 
 finite = st.floats(-1e3, 1e3)
+# Neither too small for a standard deviation nor equal up to rounding.
+float32 = st.floats(-1000, 1000, width=32)
 
 
 @pytest.fixture
@@ -117,7 +122,7 @@ def test_pad_with_last_errors(sequences, n_timesteps, message):
 
 
 @given(
-    hnp.arrays(np.float64, hnp.array_shapes(min_dims=3, max_dims=3, max_side=5), elements=finite),
+    hnp.arrays(np.float64, hnp.array_shapes(min_dims=3, max_dims=3, max_side=5), elements=float32),
     st.sampled_from(["channel", "global"]),
 )
 def test_standardizer_round_trip(X, axis):
@@ -127,7 +132,7 @@ def test_standardizer_round_trip(X, axis):
     over = (0, 1) if axis == "channel" else (0, 1, 2)
     np.testing.assert_allclose(standardizer.mean_, X.mean(over), atol=1e-12)
     np.testing.assert_array_equal(
-        standardizer.scale_, np.where(X.std(over) == 0, 1, np.atleast_1d(X.std(over)))
+        standardizer.scale_, np.where(np.ptp(X, over) == 0, 1, np.atleast_1d(X.std(over)))
     )
 
 
@@ -144,10 +149,90 @@ def test_standardizer_gives_mean_0_and_sd_1_and_keeps_the_dtype():
     assert Standardizer().fit(X).transform(np.ones((1, 1, 2), dtype=int)).dtype == np.float64
 
 
-def test_standardizer_leaves_a_constant_channel_finite():
-    X = np.zeros((3, 4, 2))
-    X[..., 0] = 7
-    np.testing.assert_array_equal(Standardizer().fit(X).transform(X), 0)
+@given(st.floats(-1e9, 1e9), st.integers(1, 40), st.integers(1, 3), st.booleans())
+def test_a_constant_channel_has_scale_1_whatever_the_constant(constant, n, n_channels, gap):
+    X = np.full((n, 50, n_channels + 1), constant)
+    X[..., -1] = np.arange(50)  # varies
+    if gap:
+        X[0, :20, 0] = np.nan
+    fitted = Standardizer().fit(X)
+    np.testing.assert_array_equal(fitted.scale_[:-1], 1)
+    np.testing.assert_array_equal(fitted.mean_[:-1], constant)
+    assert fitted.scale_[-1] == pytest.approx(np.arange(50).std(), rel=0.1)
+    assert Standardizer("global").fit(X[..., :1]).scale_ == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_constant_up_to_rounding(dtype):
+    X = np.full((8, 25, 1), 9.81, dtype)
+    X[::2] = np.nextafter(X[::2], dtype(10))
+    assert Standardizer().fit(X).scale_ == 1
+
+
+@pytest.mark.parametrize(("offset", "amplitude"), [(1e6, 1e-6), (1e9, 1e-3), (0, 1e-100)])
+def test_small_signals_on_large_offsets_are_no_constants(offset, amplitude):
+    X = offset + amplitude * np.sin(np.arange(600.0)).reshape(20, 30, 1)
+    assert Standardizer().fit(X).scale_ == X.std((0, 1))
+    X = (101325 + 0.1 * np.sin(np.arange(600.0)).reshape(20, 30, 1)).astype(np.float32)
+    assert Standardizer().fit(X).scale_ == X.astype(float).std((0, 1))
+
+
+@pytest.mark.parametrize("axis", ["channel", "global"])
+@pytest.mark.parametrize("caller", ["warn", "raise"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (1e160, "overflows, as channel 1 .* 1e"),
+        (np.finfo(float).max, "overflows, as channel 1"),
+        (float(np.finfo(np.float32).max), "channel 1 holds values up to 3.4e"),
+        (9.96921e36, "channel 1 holds .* replace values that mean 'missing' by NaN"),
+        (-1e20, "other values vanish"),
+        (np.inf, "channel 1 holds infinite values"),
+    ],
+)
+def test_fill_values_are_refused(axis, caller, value, message):
+    X = np.random.default_rng(0).normal(size=(5, 10, 2))
+    X[2, 3, 1] = value
+    with np.errstate(all=caller), pytest.raises(ValueError, match=message):
+        Standardizer(axis).fit(X)
+    X[0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match=message):
+        Standardizer(axis).fit(X)
+
+
+def test_large_and_small_units_are_no_fill_values():
+    X = np.random.default_rng(0).normal(size=(5, 10, 2))
+    X[0] = 0
+    for unit in (1e19, 1e100, 1e-19, 1e-150):
+        scale = Standardizer().fit(unit * X).scale_
+        np.testing.assert_allclose(scale, unit * X.std((0, 1)), rtol=1e-12)
+    for unit in (1e-160, 1e-200):
+        with pytest.raises(ValueError, match="channel 0 underflows"):
+            Standardizer().fit(unit * X)
+        with pytest.raises(ValueError, match="of X underflows"):
+            Standardizer("global").fit(unit * X)
+
+
+@pytest.mark.parametrize("dtype", ["M8[s]", "m8[s]", str, complex])
+def test_only_numbers_are_standardised(dtype):
+    with pytest.raises(TypeError, match="must hold real numbers"):
+        Standardizer().fit(np.ones((2, 3, 1)).astype(dtype))
+
+
+def test_negligible_channels():
+    rng = np.random.default_rng(0)
+    signal = rng.normal(0, 1, (10, 30))
+    pressure = 101325 + 1e4 * rng.normal(size=(10, 1)) * np.ones(30)
+    X = np.stack([signal, pressure, np.full((10, 30), 14.62)], axis=2)
+    assert negligible_channels(X) == [0]
+    X[0, 20:] = np.nan
+    assert negligible_channels(X) == [0]
+    # Two offsets far apart leave nothing of either signal.
+    assert negligible_channels(np.stack([signal, 1e4 + signal], axis=2)) == [0, 1]
+    assert negligible_channels(X[..., :1]) == []
+    assert negligible_channels(np.stack([signal, 5 * signal + 3], axis=2)) == []
+    # The first column of these images is rarely active, but then as strong as the others.
+    assert negligible_channels(load_digits_sequences().X_train) == []
 
 
 def test_standardizer_errors():
@@ -208,13 +293,14 @@ def test_dataset_checks_and_shows_itself():
 
 def test_importing_the_data_package_is_cheap():
     code = (
-        "import sys, importlib.machinery, types\n"
+        "import sys, types\n"
         "package = types.ModuleType('micfast'); package.__path__ = [sys.argv[1]]\n"
         "sys.modules['micfast'] = package\n"
-        "import micfast.data, micfast.types\n"
-        "print([m for m in ('pooch', 'scipy', 'sklearn', 'tqdm', 'torch') if m in sys.modules])\n"
+        "import micfast.data\n"
+        "heavy = 'pandas', 'pooch', 'scipy', 'sklearn', 'tqdm', 'torch'\n"
+        "print([name for name in heavy if name in sys.modules])\n"
     )
-    folder = str(Path(_fetch.__file__).parent.parent)
+    folder = str(Path(fetch.__file__).parent.parent)
     done = subprocess.run(
         [sys.executable, "-c", code, folder], capture_output=True, text=True, check=True
     )
@@ -342,7 +428,7 @@ def test_bad_archives(cache, server, monkeypatch):
     pack(folder, b"x", member="other.mat")
     with pytest.raises(DownloadError, match=r"does not contain data\.mat"):
         locate(file)
-    monkeypatch.setattr(_fetch, "_MAX_MEMBER_BYTES", 1000)
+    monkeypatch.setattr(fetch, "MAX_MEMBER_BYTES", 1000)
     pack(folder, bytes(1001))
     with pytest.raises(DownloadError, match="unpacks to 1001 bytes"):
         locate(file)
@@ -386,9 +472,9 @@ def test_load_mnist_small(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"t10k_images": b"PNG and more bytes"}, "t10k-images.* is no idx file"),
-        ({"t10k_images": b""}, "t10k-images.* is no idx file"),
-        ({"t10k_labels": idx(np.zeros((2, 2), np.uint8))}, "t10k-labels.* is no idx file"),
+        ({"t10k_images": b"PNG and more bytes"}, "t10k-images.* is not an idx file"),
+        ({"t10k_images": b""}, "t10k-images.* is not an idx file"),
+        ({"t10k_labels": idx(np.zeros((2, 2), np.uint8))}, "t10k-labels.* is not an idx file"),
         (
             {"t10k_images": idx(np.zeros((2, 3, 4), np.uint8), bytes([0, 0, 13, 3]))},
             "it starts with 00000d03",
@@ -460,15 +546,15 @@ def test_real_mnist(real_data):
 
 
 def test_real_mnist_checksums(real_data):
-    for name, file in mnist._FILES.items():
+    for name, file in mnist.FILES.items():
         path = locate(file, real_data)
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == mnist._SHA256[name]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == mnist.SHA256[name]
 
 
 # --------------------------------------------------------------------------------------------
 # Characters
 
-COUNTS = characters._CLASS_COUNTS
+COUNTS = characters.CLASS_COUNTS
 
 
 def write_characters(path, cells=None, numbers=None, key=None):
@@ -509,6 +595,7 @@ def test_load_characters_made_up(made_up):
     np.testing.assert_allclose(shares, 0.2, atol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", ["channel", "global"])
 def test_characters_standardisation_takes_the_training_part_only(made_up, axis):
     folder, _ = made_up
@@ -526,6 +613,7 @@ def test_characters_standardisation_takes_the_training_part_only(made_up, axis):
     assert not np.array_equal(train.standardizer.mean_, everything.standardizer.mean_)
 
 
+@pytest.mark.slow
 def test_characters_split_and_draw_follow_the_seed(made_up):
     folder, _ = made_up
     first = load_characters(n_test=400, data_dir=folder)
@@ -597,10 +685,11 @@ def test_mat_file_without_the_fields(tmp_path):
         load_characters(data_dir=tmp_path)
 
 
+@pytest.mark.slow
 def test_characters_through_a_download(made_up, cache, server, monkeypatch):
     folder, address = server
-    file = RemoteFile(characters._FILE.name, f"{address}/archive.zip", in_archive=True)
-    monkeypatch.setattr(characters, "_FILE", file)
+    file = RemoteFile(characters.FILE.name, f"{address}/archive.zip", in_archive=True)
+    monkeypatch.setattr(characters, "FILE", file)
     pack(folder, b"no mat file", member=file.name)
     with pytest.raises(DownloadError, match="not a readable MATLAB file"):
         load_characters()
@@ -631,6 +720,14 @@ def test_real_characters_defaults(real_data):
 
 # --------------------------------------------------------------------------------------------
 # Digits
+
+
+def test_data_sets_by_name():
+    assert dataset_names() == ["characters", "digits", "mnist"]
+    data = load_dataset("digits", test_size=0.2)
+    np.testing.assert_array_equal(data.X_test, load_digits_sequences(test_size=0.2).X_test)
+    with pytest.raises(ValueError, match="data set must be one of 'characters', 'digits', 'mnist'"):
+        load_dataset("letters")
 
 
 def test_digits():

@@ -27,13 +27,24 @@ import faulty_disk
 import numpy as np
 import pytest
 import torch
-from helpers import needs_kernel, random_fleet, random_weights
+from helpers import needs_kernel
 
 import micfast
-from micfast import GeneratorBank, ModularInverseClassifier, _backend, cli, ops
-from micfast.bank import read_bank
-from micfast.data import DownloadError, _fetch
-from micfast.data._fetch import RemoteFile, locate
+from micfast import (
+    Adam,
+    GeneratorBank,
+    LevenbergMarquardt,
+    ModularInverseClassifier,
+    Training,
+    cli,
+    train,
+)
+from micfast.data import DownloadError, fetch
+from micfast.data.fetch import RemoteFile, locate
+from micfast.generators.files import read_parts
+from micfast.kernels import backend, calls
+from micfast.training.selections.kmeans import DTWKMeans
+from micfast.training.types import select_types_per_class
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 # A child that does not come to an end within this time hangs.
@@ -119,6 +130,7 @@ def test_kill_in_the_midst_of_a_write_leaves_the_old_file(tmp_path):
     assert GeneratorBank.load(path) == new
 
 
+@pytest.mark.slow
 @needs_fork
 def test_kill_at_any_time_of_a_save_leaves_a_whole_file(tmp_path):
     path = tmp_path / "bank.safetensors"
@@ -146,14 +158,14 @@ def test_kill_during_fit_leaves_the_old_model(tmp_path, monkeypatch):
     X = np.random.default_rng(0).standard_normal((16, 30, 2))
     np.savez("train.npz", X=X, y=np.arange(16) % 2)
     Path("model.safetensors").write_bytes(b"the old model")
-    train = ops.train
+    run = calls.train
 
     def fit(tell):
         def begin(*args, **kwargs):
             tell()
-            return train(*args, **kwargs)
+            return run(*args, **kwargs)
 
-        ops.train = begin
+        calls.train = begin
         argv = ["fit", "train.npz", "-o", "model.safetensors", "--json", "report.json"]
         cli.main([*argv, "--episodes", "100000000"])
 
@@ -188,7 +200,7 @@ def faulty(request):
     """What the program of ``faulty_disk.py`` met, and the kind of fault."""
     if os.name != "posix":
         pytest.skip("POSIX file systems")
-    if _backend.extension is None:
+    if backend.extension is None:
         pytest.skip("the files are the same without the kernel, and it takes long")
     if request.param != "forbidden":
         reason = why_no_mounts()
@@ -221,6 +233,7 @@ MESSAGES = {
 }
 
 
+@pytest.mark.slow
 def test_a_faulty_folder_stays_as_it_was_and_the_error_names_the_file(faulty):
     kind, result = faulty
     assert result["changed"] == []
@@ -230,34 +243,38 @@ def test_a_faulty_folder_stays_as_it_was_and_the_error_names_the_file(faulty):
         # Nobody knows the name of a temporary file.
         assert "/disk" in message, name
         assert ".tmp" not in message, name
-        assert MESSAGES[kind] in message or "folder can't be written" in message, name
+        assert MESSAGES[kind] in message or "folder is not writable" in message, name
         if not name.startswith("predict"):  # whose line has no number
             assert isinstance(result[name]["errno"], int), name
 
 
+@pytest.mark.slow
 def test_a_faulty_cache_is_only_a_warning(faulty):
     kind, result = faulty
     assert result["cache"]["equal"]
     assert result["cache"]["finite"]
     (text,) = result["cache"]["warnings"]
     assert MESSAGES[kind] in text
-    assert "set MICFAST_CACHE to a folder that can be written" in text
+    assert "set MICFAST_CACHE to a writable folder" in text
 
 
+@pytest.mark.slow
 def test_a_faulty_download_folder_is_named(faulty):
     kind, result = faulty
     message = result["download"]["message"]
-    assert message.startswith("new.bin could not be fetched from http://127.0.0.1")
+    assert message.startswith("new.bin could not be downloaded from http://127.0.0.1")
     assert MESSAGES[kind] in message
     assert "/disk/downloads/new.bin" in message
 
 
+@pytest.mark.slow
 def test_what_may_not_be_written_is_known_before_the_work(faulty):
     kind, result = faulty
-    expected = "" if kind == "full" else "folder can't be written"
+    expected = "" if kind == "full" else "folder is not writable"
     assert expected in result["check_output_path"]["message"]
 
 
+@pytest.mark.slow
 def test_a_private_file_is_refused(faulty):
     kind, result = faulty
     if kind == "forbidden":
@@ -320,7 +337,7 @@ def test_a_line_cut_halfway_leaves_nothing(cache, server, sha256):
         if path.read_bytes() != CONTENT:
             raise ValueError("not whole")
 
-    with pytest.raises(DownloadError, match=r"file\.bin could not be fetched") as caught:
+    with pytest.raises(DownloadError, match=r"file\.bin could not be downloaded") as caught:
         locate(remote(server, "cut", sha256), verify=whole)
     assert "MICFAST_DATA" in str(caught.value)
     assert list(cache.iterdir()) == []
@@ -328,7 +345,7 @@ def test_a_line_cut_halfway_leaves_nothing(cache, server, sha256):
 
 
 def test_a_stalled_server_is_left_in_time(cache, server, monkeypatch):
-    monkeypatch.setattr(_fetch, "_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(fetch, "TIMEOUT_S", 0.3)
     begin = time.monotonic()
     with pytest.raises(DownloadError, match="timed out"):
         locate(remote(server, "stall"))
@@ -394,8 +411,8 @@ def test_processes_that_fill_one_cache_at_once(tmp_path, monkeypatch):
 
     def types(i):
         warnings.simplefilter("error")  # a cache that can't be written is a warning
-        found, _, _ = micfast.types.select_types_per_class(
-            X, np.arange(40) % 2, 3, selection="dtw-kmeans", random_state=0, n_init=1
+        found, _, _ = select_types_per_class(
+            X, np.arange(40) % 2, 3, selection=DTWKMeans(n_init=1), random_state=0
         )
         return found
 
@@ -469,26 +486,20 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
-def for_a_long_time(solver, backend="auto", init="uniform"):
+def for_a_long_time(solver):
     targets = np.zeros((20_000, 205, 2), np.float32)
-    bank = bank_of(20)
-
-    def search():
-        n_iter = 5000 if solver == "adam" else 50
-        micfast.invert(bank, targets, solver=solver, n_iter=n_iter, backend=backend, init=init)
-
-    return search
+    return lambda: micfast.invert(bank_of(20), targets, solver=solver)
 
 
 LONG = {
-    "adam": for_a_long_time("adam"),
-    "lm": for_a_long_time("lm"),
-    "lm, nearest": for_a_long_time("lm", init="nearest"),
-    "train": lambda: ops.train(
-        *random_weights(20, 10, 4, 2), *random_fleet(20, 4, 205, 2, torch.float32), 100_000_000
+    "adam": for_a_long_time(Adam(n_iter=5000)),
+    "lm": for_a_long_time(LevenbergMarquardt(n_iter=50, start="uniform")),
+    "lm, nearest": for_a_long_time(LevenbergMarquardt(n_iter=50)),
+    "train": lambda: train(
+        bank_of(20), np.zeros((4, 205, 2)), Training(n_episodes=100_000_000), seeds=range(20)
     ),
     "one long sequence": lambda: micfast.invert(
-        bank_of(1, hidden_size=32), np.zeros((16, 5000, 2)), n_iter=10_000
+        bank_of(1, hidden_size=32), np.zeros((16, 5000, 2)), solver=Adam(n_iter=10_000)
     ),
     "draw": lambda: [bank_of(20).generate(np.eye(4).repeat(1000, 0), 500) for _ in range(1000)],
 }
@@ -502,11 +513,16 @@ def test_ctrl_c_in_the_kernel_returns_within_a_second(name, ctrl_c):
     assert torch.equal(bank_of(2).generate(np.eye(4), 30), expected)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_fallback(ctrl_c):
     # One step of autograd can't be interrupted; a chunk of them takes about a second.
     targets, bank = np.zeros((16, 205, 2), np.float32), bank_of(4)
-    assert ctrl_c(lambda: micfast.invert(bank, targets, n_iter=100_000, backend="torch")) < 5
-    assert np.isfinite(micfast.invert(bank, targets, n_iter=1, backend="torch").errors).all()
+
+    def invert(n_iter):
+        return micfast.invert(bank, targets, solver=Adam(n_iter=n_iter), execution="torch")
+
+    assert ctrl_c(lambda: invert(100_000)) < 5
+    assert np.isfinite(invert(1).errors).all()
 
 
 @pytest.fixture
@@ -515,35 +531,40 @@ def model():
     y = np.repeat([0, 1], 6)
     X = np.sin(np.linspace(0, 3, 20) * (1 + y[:, None])) + 0.1 * rng.standard_normal((12, 20))
     clf = ModularInverseClassifier(
-        2, n_episodes=300, n_modules_per_class=2, max_retries=0, random_state=0, learned_tol=10
+        2,
+        training=Training(n_episodes=300, max_retries=0, learned_tol=10),
+        n_modules_per_class=2,
+        random_state=0,
     )
     return clf.fit(X, y), X, y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fit", "add_class", "refit_class"])
 def test_ctrl_c_leaves_the_estimator_as_it_was(method, model, ctrl_c, tmp_path):
     clf, X, y = model
 
     def content(name):
         clf.save(tmp_path / name)
-        bank, tensors, document = read_bank(tmp_path / name)
-        return bank, {key: tensor.tolist() for key, tensor in tensors.items()}, document
+        weights, *others, tensors, document = read_parts(tmp_path / name)
+        tensors |= dict(weights.named())
+        return {key: tensor.tolist() for key, tensor in tensors.items()}, others, document
 
     before = content("before.safetensors")
     # Other data, other units: modules of the one with the standardisation of the other would be
     # neither the old model nor the new.
     other = 100 + 50 * X
     arguments = {"fit": (other, y), "add_class": (other, 2), "refit_class": (other, 1)}[method]
-    clf.set_params(n_episodes=100_000_000)
+    clf.set_params(training__n_episodes=100_000_000)
     ctrl_c(lambda: getattr(clf, method)(*arguments))
-    clf.set_params(n_episodes=300)
+    clf.set_params(training__n_episodes=300)
     assert content("after.safetensors") == before
     getattr(clf, method)(*arguments)  # and it can be done again
     assert clf.predict(X).shape == (12,)
 
 
 def test_ctrl_c_in_a_first_fit_leaves_it_unfitted(ctrl_c):
-    clf = ModularInverseClassifier(2, n_episodes=100_000_000, random_state=0)
+    clf = ModularInverseClassifier(2, training=Training(n_episodes=100_000_000), random_state=0)
     X = np.random.default_rng(0).standard_normal((12, 20))
     ctrl_c(lambda: clf.fit(X, np.arange(12) % 2))
     assert not [name for name in vars(clf) if name.endswith("_")]
@@ -552,6 +573,7 @@ def test_ctrl_c_in_a_first_fit_leaves_it_unfitted(ctrl_c):
 # -- fork and threads ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_fork
 def test_fork_after_use_with_many_threads():
     """In a process of its own: another test may have held torch to one thread."""
@@ -559,6 +581,7 @@ def test_fork_after_use_with_many_threads():
         import multiprocessing, warnings
         import numpy as np, torch
         import micfast
+        from micfast import Adam, Execution, LevenbergMarquardt
         from test_faults import PATIENCE_S, bank_of
 
         torch.set_num_threads(2)
@@ -569,8 +592,10 @@ def test_fork_after_use_with_many_threads():
             # torch's own threads, then the kernel's.
             (torch.rand(600, 600) @ torch.rand(600, 600)).sum()
             found = [
-                micfast.invert(bank, targets, solver="lm", init="nearest", n_iter=2),
-                micfast.invert(bank, targets, n_iter=3, n_threads=2),
+                micfast.invert(bank, targets, solver=LevenbergMarquardt(n_iter=2)),
+                micfast.invert(
+                    bank, targets, solver=Adam(n_iter=3), execution=Execution(n_threads=2)
+                ),
             ]
             return [result.errors for result in found]
 
@@ -586,6 +611,7 @@ def test_fork_after_use_with_many_threads():
     assert run_program(program, OMP_NUM_THREADS="2") == "equal\n"
 
 
+@pytest.mark.slow
 def test_joblibs_processes(model):
     from joblib import Parallel, delayed
     from joblib.externals.loky import get_reusable_executor
@@ -610,7 +636,8 @@ def test_many_threads_share_a_bank_and_an_estimator(model):
     def work(i):
         # What the bank remembers is made and dropped by all of them at once: two are kept.
         length = 30 + i % 5
-        found = micfast.invert(bank, targets[:, :length], solver="lm", init="nearest", n_iter=2)
+        solver = LevenbergMarquardt(n_iter=2)
+        found = micfast.invert(bank, targets[:, :length], solver=solver)
         return found.errors, clf.reconstruction_errors(X), clf.predict_proba(X)
 
     expected = [work(i) for i in range(5)]
@@ -638,6 +665,7 @@ def test_many_threads_share_a_bank_and_an_estimator(model):
 # -- memory ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_kernel
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
 def test_memory_after_many_calls_is_flat(model, tmp_path):
@@ -648,12 +676,12 @@ def test_memory_after_many_calls_is_flat(model, tmp_path):
     path = tmp_path / "model.safetensors"
 
     def round_of_calls():
-        micfast.invert(bank, targets, n_iter=2)
-        micfast.invert(bank, targets, solver="lm", init="nearest", n_iter=2)
+        micfast.invert(bank, targets, solver=Adam(n_iter=2))
+        micfast.invert(bank, targets, solver=LevenbergMarquardt(n_iter=2))
         clf.predict(X)
         clf.save(path)
         ModularInverseClassifier.load(path)
-        read_bank(path)
+        read_parts(path)
 
     def resident():
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

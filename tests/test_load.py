@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import needs_kernel
 from test_bench import run_quick
-
-sys.path.append(str(Path(__file__).parents[1]))  # behind the installed micfast
 
 import micfast
 from bench import load, soak
@@ -20,6 +16,7 @@ from bench.__main__ import main
 pytestmark = needs_kernel
 
 
+@pytest.mark.slow
 def test_load(tmp_path, capsys):
     result = run_quick(tmp_path, "load", "micfast", capsys)
     assert [row["status"] for row in result["rows"]] == ["ok"] * 2
@@ -42,7 +39,7 @@ def test_load_sees_a_slow_tenth_and_growing_memory():
     times = parts * 100
 
     def evaluate(times, memory, held=0):
-        return load._evaluate(1000, list(zip(times, parts, memory, strict=True)), held)
+        return load.evaluate(1000, list(zip(times, parts, memory, strict=True)), held)
 
     flat = evaluate(times, np.full(101, 5e6))
     assert flat["targets_per_s"] == pytest.approx([10] * 10)
@@ -58,6 +55,7 @@ def test_load_sees_a_slow_tenth_and_growing_memory():
     assert evaluate(times, leak, held=int(30e6))["growth_mb"] == pytest.approx(0)
 
 
+@pytest.mark.slow
 def test_soak(tmp_path, capsys):
     out = tmp_path / "soak.json"
     assert soak.main(["--minutes", "0", "--out", str(out)]) == 0
@@ -68,6 +66,7 @@ def test_soak(tmp_path, capsys):
     assert result["samples"]
 
 
+@pytest.mark.slow
 def test_soak_sees_another_result(monkeypatch):
     invert, calls = micfast.invert, []
 
@@ -85,5 +84,5 @@ def test_soak_sees_another_result(monkeypatch):
 
 def test_soak_sees_a_leak():
     samples = [{"memory_mb": 100.0 + i} for i in range(50)]
-    assert soak._growth(samples, "memory_mb") == 45
-    assert len(soak._thinned(samples, 10)) == 10
+    assert soak.growth(samples, "memory_mb") == 45
+    assert len(soak.thinned(samples, 10)) == 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import asdict, replace
 
@@ -9,17 +10,25 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import needs_kernel
-from test_better import SPEC as BETTER_SPEC
+from test_better import SPEC as BETTER_SPEC  # puts bench on the path
 from test_better import made_data
 
-from micfast import ModularInverseClassifier
-from micfast.experiments import robustness
-from micfast.experiments.paper.baselines import _fit_torch
+from bench.studies import robustness
+from bench.studies.attacks import (
+    Forward,
+    Modules,
+    Neighbour,
+    attack,
+    disturb,
+    random_attack,
+    rms,
+)
+from bench.studies.robustness import Plan
+from micfast.experiments.paper.baselines import fit_torch
 from micfast.experiments.paper.settings import DATA_SETS, ForwardBudget
-from micfast.experiments.robustness import Forward, Modules, Neighbour, Plan, attack, disturb
 
 # Hundreds of inversions: minutes without the kernel.
-pytestmark = needs_kernel
+pytestmark = [needs_kernel, pytest.mark.slow]
 
 SPEC = replace(
     BETTER_SPEC, n_episodes=2000, forward={"default": ForwardBudget(30, 1)}, batch_size=4
@@ -72,13 +81,11 @@ def test_gradients_are_the_derivatives_of_the_margins(name, prepared):
     victim = victims[name]
     if isinstance(victim, Modules):
         # To the end of the search: there the envelope theorem holds.
-        model = ModularInverseClassifier(**victim.model.get_params())
-        model.__dict__.update({k: v for k, v in vars(victim.model).items() if k not in vars(model)})
-        victim = Modules(name, model.set_params(n_iter=200))
+        victim = Modules(name, copy.deepcopy(victim.model).set_params(solver__n_iter=200))
     X, codes = X[:12], codes[:12]
     margins, gradient = victim.margins(X, codes)
     rng = np.random.default_rng(0)
-    for direction in (gradient / robustness._rms(gradient), rng.standard_normal(X.shape)):
+    for direction in (gradient / rms(gradient), rng.standard_normal(X.shape)):
         expected = (gradient * direction).sum(axis=(1, 2))
         got = numeric_gradient(victim, X, codes, direction, 1e-2)
         scale = np.abs((gradient**2).sum(axis=(1, 2))) ** 0.5 * np.sqrt(X[0].size)
@@ -96,7 +103,7 @@ def test_budgets_are_kept_and_large_ones_fool(norm, prepared):
         for budget in (0.05, 5.0):
             fooled, attacked, blind = attack(victim, X[:8], codes[:8], norm, budget, 5)
             change = attacked - X[:8]
-            size = np.abs(change).max() if norm == "linf" else robustness._rms(change).max()
+            size = np.abs(change).max() if norm == "linf" else rms(change).max()
             assert size <= budget * (1 + 1e-9)
             assert blind == 0
             wrong = victim.margins(X[:8], codes[:8])[0] <= 0
@@ -113,7 +120,7 @@ def test_the_gradient_is_worth_more_than_chance(prepared):
     for name in ("MIC, the paper's settings", "MIC, the default", "1-NN Euclidean"):
         victim = victims[name]
         fooled, _, _ = attack(victim, X, codes, "l2", 0.4, 5)
-        by_chance = robustness._random_attack(victim, X, codes, 0.4, 5, rng)
+        by_chance = random_attack(victim, X, codes, 0.4, 5, rng)
         assert fooled.mean() > by_chance.mean()
 
 
@@ -198,15 +205,13 @@ def test_command_resumes_and_draws(tmp_path, monkeypatch, capsys, unit):
     assert "| own gradient, L2, RMS 5 |" in text
     assert "zero gradients met" in capsys.readouterr().out
 
-    name = robustness.DEFAULT
-    share = robustness._accuracy(unit, name, "l2", 0.1)
-    share /= robustness._accuracy(unit, name, "none, attacked", 0)
+    rows = pd.DataFrame(unit["rows"]).query("victim == @robustness.DEFAULT")
+    accuracy = rows.set_index(["kind", "level"])["accuracy"]
+    share = accuracy["l2", 0.1] / accuracy["none, attacked", 0]
     (line,) = [line for line in text.splitlines() if line.startswith("| made, L2 0.1 |")]
     assert line.split(" | ")[2].startswith(f"{share:.2f} [")
     # The first row is not the default's: what it is less than the default grew by half the change.
-    gap = robustness._level_mean(unit, robustness.DEFAULT, "none") - (
-        (0.5 + unit["rows"][0]["accuracy"]) / 2
-    )
+    gap = accuracy["none", 0] - (0.5 + unit["rows"][0]["accuracy"]) / 2
     assert f"| made: undisturbed | {gap:+.2f} [" in text
 
     changed["plan"]["n_steps"] = 99
@@ -229,7 +234,7 @@ def test_the_plan_of_the_documentation_fits_both_data_sets():
 def test_fitted_forward_model_is_that_of_the_baselines():
     data = made_data(0, 32)
     X, y = data.X_train[:8], data.y_train[:8]
-    model = _fit_torch(X, np.eye(4, dtype=np.float32)[y], 8, 3, 4, 0)
+    model = fit_torch(X, np.eye(4, dtype=np.float32)[y], 8, 3, 4, 0)
     margins, gradient = Forward(model).margins(X.astype(np.float64), y)
     assert margins.shape == (8,)
     assert gradient.shape == X.shape

@@ -12,7 +12,7 @@ from torch import nn
 from torch.autograd import forward_ad
 
 import micfast
-from micfast import GeneratorBank, ops
+from micfast import Adam, Execution, GeneratorBank, LevenbergMarquardt, Weights
 
 M, N, T, H, K, O = 2, 3, 5, 4, 3, 2
 F = torch.func
@@ -30,7 +30,10 @@ def inputs():
 
 
 def draw(backend):
-    return lambda *tensors: ops.generate(*tensors, T, backend=backend)
+    execution = Execution(backend)
+    return lambda *tensors: micfast.generate(
+        Weights(*tensors[:5]), tensors[5], T, execution=execution
+    )
 
 
 def loss(backend):
@@ -150,14 +153,13 @@ def test_forward_mode(inputs):
 def test_searches_have_no_gradient(inputs):
     *weights, _ = inputs
     targets = torch.zeros(N, T, O, dtype=torch.float64, requires_grad=True)
-    start = torch.full((1, 1, K), 1 / K, dtype=torch.float64, requires_grad=True)
-    weights = [w.requires_grad_() for w in weights]
-    for search in (ops.invert, ops.invert_lm):
+    start = torch.full((K,), 1 / K, dtype=torch.float64, requires_grad=True)
+    bank = GeneratorBank(Weights(*(w.requires_grad_() for w in weights)))
+    for solver in (Adam(2, start=start), LevenbergMarquardt(2, start=start)):
         for backend in ("auto", "torch"):
-            result = search(*weights, targets, start, 2, backend=backend)
+            result = micfast.invert(bank, targets, solver=solver, execution=backend)
             assert not result.errors.requires_grad
             assert not result.latents.requires_grad
-    assert not micfast.invert(GeneratorBank(*weights), targets).errors.requires_grad
 
 
 # -- torch.compile -------------------------------------------------------------------------------
@@ -174,7 +176,7 @@ class Painter(nn.Module):
 
     def forward(self, images, n_steps=T):
         latents = self.encode(images).unflatten(1, (M, K)).softmax(dim=-1).transpose(0, 1)
-        drawn = micfast.generate(*self.weights, latents, n_steps, n_threads=1)
+        drawn = micfast.generate(Weights(*self.weights), latents, n_steps)
         return self.mix(drawn).tanh()
 
 
@@ -195,12 +197,14 @@ def assert_compiled_same(painter, compiled, images, n_steps=T):
     torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_compile(painter):
     torch.compiler.reset()
     compiled = torch.compile(painter, fullgraph=True, backend="aot_eager")
     assert_compiled_same(painter, compiled, torch.rand(7, 4, dtype=torch.float64))
 
 
+@pytest.mark.slow  # a compiler runs
 @pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None,
     reason="torch's own compiler needs a C++ compiler at run time",
@@ -213,7 +217,7 @@ def test_compile_with_inductor(inputs, monkeypatch):
     *weights, latents = inputs
 
     def error(latents):
-        return micfast.generate(*weights, latents, T).sin().square().sum()
+        return micfast.generate(Weights(*weights), latents, T).sin().square().sum()
 
     compiled = torch.compile(error, fullgraph=True)
     results = []
@@ -225,6 +229,7 @@ def test_compile_with_inductor(inputs, monkeypatch):
     torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_compile_with_dynamic_sizes(painter):
     torch.compiler.reset()
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
@@ -238,18 +243,22 @@ def test_compile_with_dynamic_sizes(painter):
 def test_compile_of_a_bank_and_of_the_searches(inputs):
     torch.compiler.reset()
     *weights, latents = inputs
-    bank = GeneratorBank(*weights)
+    bank = GeneratorBank(Weights(*weights))
     targets = torch.rand(N, T, O, dtype=torch.float64)
-    start = torch.full((1, 1, K), 1 / K, dtype=torch.float64)
+    start = torch.full((1, 1, 1, K), 1 / K, dtype=torch.float64)
 
     def use(z, targets):
         drawn = bank.generate(z, T)
-        return drawn, ops.invert(*weights, targets, start, 3).errors
+        adam = (0.05, 0.9, 0.99, 1e-8)
+        return drawn, torch.ops.micfast.invert(
+            *weights, targets, start, 3, *adam, False, False, 0.0
+        )
 
     compiled = torch.compile(use, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(latents, targets), use(latents, targets))
 
 
+@pytest.mark.slow
 def test_compile_of_transforms(inputs):
     """What torch cannot trace is an error, never a wrong number."""
     torch.compiler.reset()

@@ -10,15 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import micfast.types
 from micfast.data import load_characters
-from micfast.types import (
-    TypeSelection,
-    _squared_dtw,
-    _squared_euclidean,
-    select_types,
-    select_types_per_class,
-)
+from micfast.training import types as types_module
+from micfast.training.distances import squared_dtw, squared_euclidean
+from micfast.training.selections import SELECTIONS, TypeSelection
+from micfast.training.selections.kmeans import DTWKMeans, KMeans
+from micfast.training.types import select_types, select_types_per_class
 
 CLUSTERED = ["kmeans", "dtw-kmeans"]
 
@@ -47,6 +44,13 @@ def blobs(n_per_blob=6, n_blobs=4, n_timesteps=15, seed=0, dtype=np.float64):
     return X.astype(dtype), blob
 
 
+def clustering(name, *, radius=None, **settings):
+    """A K-means of that name; the radius is for warping alone."""
+    if name == "dtw-kmeans":
+        settings["radius"] = radius
+    return SELECTIONS[name](**settings)
+
+
 def same(one, other):
     """Whether two lists of infos are equal."""
     return len(one) == len(other) and all(
@@ -62,6 +66,7 @@ def same(one, other):
 # Distances
 
 
+@pytest.mark.slow  # tslearn compiles for seconds
 @pytest.mark.parametrize(
     ("n", "k", "T", "C", "radius"),
     [(5, 3, 12, 2, 3), (1, 1, 1, 1, 1), (3, 2, 7, 1, 1), (4, 4, 9, 3, 8), (140, 18, 6, 2, 100)],
@@ -73,7 +78,7 @@ def test_dtw_equals_tslearn(n, k, T, C, radius):
     X, Y = rng.normal(0, 1, (n, T, C)), rng.normal(0, 1, (k, T, C))
     expected = cdist_dtw(X, Y, global_constraint="sakoe_chiba", sakoe_chiba_radius=radius)
     # Worst relative error seen 4e-7: float32 sums.
-    np.testing.assert_allclose(np.sqrt(_squared_dtw(X, Y, radius)), expected, rtol=5e-6)
+    np.testing.assert_allclose(np.sqrt(squared_dtw(X, Y, radius)), expected, rtol=5e-6)
 
 
 @given(st.integers(1, 12), st.integers(1, 14), st.integers(0, 99))
@@ -86,15 +91,15 @@ def test_dtw_by_the_definition(T, radius, seed):
         for j in range(max(0, i - radius), min(T, i + radius + 1)):
             cost = ((X[i] - Y[j]) ** 2).sum()
             D[i + 1, j + 1] = cost + min(D[i, j], D[i, j + 1], D[i + 1, j])
-    assert _squared_dtw(X[None], Y[None], radius)[0, 0] == pytest.approx(D[T, T], rel=1e-5)
+    assert squared_dtw(X[None], Y[None], radius)[0, 0] == pytest.approx(D[T, T], rel=1e-5)
 
 
 def test_euclidean_distance():
     rng = np.random.default_rng(0)
     X, Y = rng.normal(0, 1, (6, 5, 2)), rng.normal(0, 1, (3, 5, 2))
     expected = ((X[:, None] - Y) ** 2).sum((2, 3))
-    np.testing.assert_allclose(_squared_euclidean(X, Y), expected)
-    assert (_squared_euclidean(X, X) >= 0).all()
+    np.testing.assert_allclose(squared_euclidean(X, Y), expected)
+    assert (squared_euclidean(X, X) >= 0).all()
 
 
 # --------------------------------------------------------------------------------------------
@@ -120,7 +125,7 @@ def test_separate_blobs_are_found_and_centroids_are_means(selection, dtype):
 def test_medoid_is_the_member_nearest_to_the_others(selection):
     X, _ = blobs(n_per_blob=7)
     types, info = select_types(
-        X, selection=selection, representative="medoid", random_state=0, dtw_radius=14
+        X, selection=clustering(selection, representative="medoid", radius=14), random_state=0
     )
     np.testing.assert_array_equal(types, X[info.index])
     for j in range(4):
@@ -130,16 +135,16 @@ def test_medoid_is_the_member_nearest_to_the_others(selection):
         if selection == "kmeans":
             d = np.sqrt(((M[:, None] - M) ** 2).sum((2, 3)))
         else:
-            d = np.sqrt(_squared_dtw(M, M, 14))
+            d = np.sqrt(squared_dtw(M, M, 14))
         assert d[members == info.index[j]].sum() == pytest.approx(d.sum(1).min())
 
 
 def test_kmeans_is_as_good_as_scikit_learns():
-    from sklearn.cluster import KMeans
+    from sklearn.cluster import KMeans as ReferenceKMeans
 
     X = np.random.default_rng(0).normal(0, 1, (80, 6, 2)).cumsum(1)
-    _, info = select_types(X, random_state=0, n_init=10)
-    expected = KMeans(4, n_init=10, random_state=0).fit(X.reshape(80, -1)).inertia_
+    _, info = select_types(X, selection=KMeans(n_init=10), random_state=0)
+    expected = ReferenceKMeans(4, n_init=10, random_state=0).fit(X.reshape(80, -1)).inertia_
     assert info.inertia == pytest.approx(expected, rel=0.02)
     means = np.stack([X[info.labels == j].mean(0) for j in range(4)])
     assert info.inertia == pytest.approx(((X - means[info.labels]) ** 2).sum())
@@ -160,9 +165,9 @@ def test_dtw_sees_through_shifts_where_euclid_does_not():
     )
     X = np.concatenate([up, down])
     truth = np.repeat([0, 1], 11)
-    _, dtw = select_types(X, 2, selection="dtw-kmeans", random_state=0, dtw_radius=25)
+    _, dtw = select_types(X, 2, selection=DTWKMeans(radius=25), random_state=0)
     assert len(set(zip(truth, dtw.labels, strict=True))) == 2
-    _, narrow = select_types(X, 2, selection="dtw-kmeans", random_state=0, dtw_radius=1)
+    _, narrow = select_types(X, 2, selection=DTWKMeans(radius=1), random_state=0)
     assert narrow.inertia > dtw.inertia
 
 
@@ -187,7 +192,7 @@ def test_random_draws_members_without_replacement():
 
 def test_first_takes_the_first():
     X, _ = blobs()
-    types, info = select_types(X, 3, selection="first", representative="medoid")
+    types, info = select_types(X, 3, selection="first")
     np.testing.assert_array_equal(types, X[:3])
     assert info.index.tolist() == [0, 1, 2]
 
@@ -196,12 +201,13 @@ def test_first_takes_the_first():
 @pytest.mark.parametrize("representative", ["centroid", "medoid"])
 def test_equal_samples_leave_no_cluster_empty(selection, representative):
     X = np.tile(np.random.default_rng(0).normal(0, 1, (1, 9, 2)), (7, 1, 1))
-    types, info = select_types(X, selection=selection, representative=representative)
+    types, info = select_types(X, selection=clustering(selection, representative=representative))
     assert (np.bincount(info.labels, minlength=4) > 0).all()
     np.testing.assert_allclose(types, X[:4])
     assert info.inertia == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.slow
 @given(st.integers(4, 12), st.integers(1, 3), st.integers(0, 50), st.sampled_from(CLUSTERED))
 @settings(max_examples=40, deadline=None)
 def test_no_cluster_is_empty_with_duplicates(n, n_distinct, seed, selection):
@@ -254,23 +260,25 @@ GOOD = np.zeros((5, 3, 2))
     ("X", "arguments", "error", "message"),
     [
         (GOOD, {"n_types": 0}, ValueError, "n_types must be an integer of at least 1, got 0"),
-        (GOOD, {"n_types": 2.0}, ValueError, "n_types must be an integer"),
-        (GOOD, {"n_types": True}, ValueError, "n_types must be an integer"),
+        (GOOD, {"n_types": 2.0}, TypeError, "n_types must be an integer"),
+        (GOOD, {"n_types": True}, TypeError, "n_types must be an integer"),
+        (GOOD, {"n_types": 10**9}, ValueError, "n_types is too large: .* GiB at most are allowed"),
         (GOOD, {"selection": "dtw"}, ValueError, "selection must be one of .*, got 'dtw'"),
-        (GOOD, {"representative": "mean"}, ValueError, "representative must be one of"),
-        (GOOD, {"n_init": 0}, ValueError, "n_init must be"),
-        (GOOD, {"max_iter": 0}, ValueError, "max_iter must be"),
-        (GOOD, {"dtw_radius": 0}, ValueError, "dtw_radius must be"),
-        (GOOD, {"dtw_stride": -1}, ValueError, "dtw_stride must be"),
+        (GOOD, {"selection": 3}, TypeError, "selection must be a selection object or one of"),
         (GOOD, {"n_jobs": 0}, ValueError, "n_jobs must be"),
-        (GOOD, {"random_state": -1}, ValueError, "random_state must be at least 0"),
-        (GOOD, {"random_state": "0"}, TypeError, "random_state must be an int.*got str"),
-        (GOOD[0], {}, ValueError, r"must have shape .* got \[3, 2\]"),
-        (GOOD[:0], {}, ValueError, r"none of them 0, got \[0, 3, 2\]"),
-        (GOOD * np.nan, {}, ValueError, r"Input X contains NaN. X\[0\] holds nothing else"),
+        (
+            GOOD,
+            {"random_state": -1},
+            ValueError,
+            "random_state must be an integer of at least 0, got -1",
+        ),
+        (GOOD, {"random_state": "0"}, TypeError, "random_state must be an integer .* got '0'"),
+        (GOOD[0, 0], {}, ValueError, r"must have shape .* got \[2\]. .* X\[None\]"),
+        (GOOD[:0], {}, ValueError, "must hold at least one sequence, got none"),
+        (GOOD * np.nan, {}, ValueError, r"Input X contains NaN: X\[0\] has no other value"),
         (GOOD + np.inf, {}, ValueError, "must be finite"),
         (GOOD.astype(str), {}, TypeError, "must hold real numbers"),
-        (GOOD * 1j, {}, TypeError, "must hold real numbers"),
+        (GOOD * 1j, {}, ValueError, "must hold real numbers"),
     ],
 )
 def test_wrong_arguments(X, arguments, error, message):
@@ -280,9 +288,25 @@ def test_wrong_arguments(X, arguments, error, message):
         select_types_per_class(X, np.zeros(len(X)), **arguments)
 
 
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: KMeans("mean"), ValueError, "representative must be 'centroid' or 'medoid'"),
+        (lambda: KMeans(n_init=0), ValueError, "KMeans: n_init must be .* at least 1, got 0"),
+        (lambda: KMeans(max_iter=0), ValueError, "KMeans: max_iter must be"),
+        (lambda: DTWKMeans(radius=0), ValueError, "DTWKMeans: radius must be"),
+        (lambda: DTWKMeans(stride=-1), ValueError, "DTWKMeans: stride must be"),
+        (lambda: DTWKMeans(stride=1.5), TypeError, "DTWKMeans: stride must be"),
+    ],
+)
+def test_selections_check_themselves(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
 def test_max_iter_stops():
     X = np.random.default_rng(0).normal(0, 1, (60, 5, 2))
-    assert select_types(X, random_state=0, max_iter=1)[1].n_iter == 1
+    assert select_types(X, selection=KMeans(max_iter=1), random_state=0)[1].n_iter == 1
 
 
 # --------------------------------------------------------------------------------------------
@@ -349,7 +373,7 @@ def test_progress_bar(capsys):
 
 def cached_call(**changed):
     X, y = two_classes()
-    arguments = {"selection": "dtw-kmeans", "random_state": 0} | changed
+    arguments = {"selection": DTWKMeans(n_init=2), "random_state": 0} | changed
     return select_types_per_class(arguments.pop("X", X), arguments.pop("y", y), **arguments)
 
 
@@ -359,10 +383,11 @@ def no_clustering(*args):
 
 @pytest.mark.parametrize("representative", ["centroid", "medoid"])
 def test_cache_hit(cache, monkeypatch, representative):
-    first = cached_call(representative=representative)
+    selection = DTWKMeans(representative, n_init=2)
+    first = cached_call(selection=selection)
     assert len(list(cache.iterdir())) == 1
-    monkeypatch.setattr(micfast.types, "_select", no_clustering)
-    again = cached_call(representative=representative, n_jobs=1)
+    monkeypatch.setattr(types_module, "_select", no_clustering)
+    again = cached_call(selection=selection, n_jobs=1)
     np.testing.assert_array_equal(again[0], first[0])
     np.testing.assert_array_equal(again[1], first[1])
     assert same(again[2], first[2])
@@ -375,11 +400,11 @@ def test_cache_hit(cache, monkeypatch, representative):
     [
         {"random_state": 1},
         {"n_types": 3},
-        {"n_init": 2},
-        {"max_iter": 5},
-        {"dtw_radius": 3},
-        {"dtw_stride": 2},
-        {"representative": "medoid"},
+        {"selection": DTWKMeans(n_init=3)},
+        {"selection": DTWKMeans(n_init=2, max_iter=5)},
+        {"selection": DTWKMeans(n_init=2, radius=3)},
+        {"selection": DTWKMeans(n_init=2, stride=2)},
+        {"selection": DTWKMeans("medoid", n_init=2)},
         {"X": two_classes()[0] + 1e-9},
         {"X": two_classes()[0].astype(np.float32)},
         {"y": np.array(["b"] * 25 + ["a"] * 25)},
@@ -394,7 +419,7 @@ def test_cache_miss(cache, changed):
 
 def test_cache_miss_after_a_new_version(cache, monkeypatch):
     cached_call()
-    monkeypatch.setattr(micfast.types, "_CACHE_VERSION", -1)
+    monkeypatch.setattr(types_module, "_CACHE_VERSION", -1)
     cached_call()
     assert len(list(cache.iterdir())) == 2
 
@@ -491,7 +516,7 @@ def test_letters(letters):
     assert time.perf_counter() - start < 1
     np.testing.assert_array_equal(again, types)
     # The nearest type's class is right for 0.94 of the test letters; chance is 0.05.
-    d = _squared_euclidean(letters.X_test, types.reshape(80, 205, 2))
+    d = squared_euclidean(letters.X_test, types.reshape(80, 205, 2))
     assert (classes[d.argmin(1) // 4] == letters.y_test).mean() > 0.9
     assert min(np.bincount(info.labels, minlength=4).min() for info in infos) > 0
 
@@ -500,15 +525,14 @@ def test_letters(letters):
 def test_stride_and_band_cost_little_on_letters(letters):
     def cost(X, labels):
         means = np.stack([X[labels == j].mean(0) for j in range(4)])
-        return _squared_dtw(X, means, 204)[np.arange(len(X)), labels].sum()
+        return squared_dtw(X, means, 204)[np.arange(len(X)), labels].sum()
 
     fast = exact = 0.0
     for label in "as":
         X = letters.X_train[letters.y_train == label]
         _, info = select_types(X, selection="dtw-kmeans", random_state=0, n_jobs=2)
         fast += cost(X, info.labels)
-        _, info = select_types(
-            X, selection="dtw-kmeans", random_state=0, n_jobs=2, dtw_radius=204, dtw_stride=1
-        )
+        exactly = DTWKMeans(radius=204, stride=1)
+        _, info = select_types(X, selection=exactly, random_state=0, n_jobs=2)
         exact += cost(X, info.labels)
     assert fast < 1.05 * exact

@@ -1,29 +1,25 @@
-"""The estimator, the types, distances and pictures on sequences of unequal lengths or with gaps."""
+"""The estimator, the types and distances on sequences of unequal lengths or with gaps."""
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
-from micfast import ModularInverseClassifier, ReconstructionDisplay
-from micfast.data.preprocess import Standardizer
-from micfast.decision import warped_distances
-from micfast.inversion import invert
-from micfast.plots import plot_reconstructions
-from micfast.sequences import padded
-from micfast.types import select_types, select_types_per_class
+from micfast import ModularInverseClassifier, Sequences, Training
+from micfast.classify.distances.dtw import warped_distances
+from micfast.data.standardize import Standardizer
+from micfast.training.selections.kmeans import DTWKMeans, KMeans
+from micfast.training.types import select_types, select_types_per_class
 
 SMALL = {
     "n_types": 2,
     "hidden_size": 6,
-    "n_episodes": 600,
+    "training": Training(n_episodes=600, max_retries=0, learned_tol=100.0),
     "n_modules_per_class": 1,
-    "max_retries": 0,
-    "learned_tol": 100.0,
     "random_state": 0,
 }
+SHORT = Training(n_episodes=100, max_retries=0, learned_tol=100.0)
 
 
 def curves(seed=0, per_class=8):
@@ -45,7 +41,12 @@ def curves(seed=0, per_class=8):
 
 
 def pad(sequences, n_steps=None):
-    return padded(sequences, n_steps or max(map(len, sequences)), 2, torch.float64).numpy()
+    padded = Sequences.read(sequences).padded()
+    return np.pad(
+        padded,
+        [(0, 0), (0, (n_steps or padded.shape[1]) - padded.shape[1]), (0, 0)],
+        constant_values=np.nan,
+    )
 
 
 X, y = curves()
@@ -114,8 +115,7 @@ def test_reconstructions_end_where_the_sequences_do(fitted):
 
 @pytest.mark.parametrize("selection", ["kmeans", "dtw-kmeans", "random", "first"])
 def test_every_selection(selection):
-    kwargs = {"type_selection": selection, "n_episodes": 100, "augmentation": {"n_variants": 3}}
-    model = small(**kwargs, distance="dtw").fit(X, y)
+    model = small(type_selection=selection, training=SHORT, distance="dtw").fit(X, y)
     assert np.isfinite(model.decision_function(X_NEW)).all()
     assert [report["n_types_found"] for report in model.training_report_] == [2, 2, 2]
 
@@ -133,19 +133,24 @@ def test_a_class_is_added(fitted):
     model.add_class(shorter, "zig")
     assert np.isfinite(model.decision_function(X_NEW)).all()
     np.testing.assert_array_equal(model.types_[:3], fitted.types_)
-    with pytest.raises(ValueError, match="X must have n_timesteps = 16 as in fit, got 20"):
-        model.add_class([np.zeros((20, 2)), np.zeros((4, 2))], "long")
+    before = model.predict(X_NEW)
+    steps = np.linspace(0, 3, 20)[:, None]
+    model.add_class([100 + steps * [7, -9], 100 + steps[:17] * [7, -9]], "long")  # than the others
+    assert model.types_.shape[2] == 20
+    assert model.predict([100 + steps * [7, -9]]).tolist() == ["long"]
+    assert (model.predict(X_NEW) == before).mean() > 0.9
 
 
 def test_in_cross_validation():
     # Lists of arrays are cut by scikit-learn item by item, padded arrays row by row.
-    scores = cross_val_score(small(n_episodes=300), pad(X), y, cv=2)
+    model = small(training=SHORT.replace(n_episodes=300))
+    scores = cross_val_score(model, pad(X), y, cv=2)
     assert scores.min() > 0.5
 
 
 def test_univariate():
     one = [x[:, 0] for x in X]
-    model = small(n_episodes=100).fit(one, y)
+    model = small(training=SHORT).fit(one, y)
     assert model.n_channels_in_ == 1
     assert model.reconstruct(one).shape == (24, 16, 1)
 
@@ -167,23 +172,25 @@ def test_missing_values():
 
 
 def test_missing_values_in_medoids():
-    kwargs = {"nan_policy": "omit", "n_episodes": 100, "type_representative": "medoid"}
-    model = small(**kwargs).fit(with_gaps(X), y)
+    medoids = KMeans(representative="medoid")
+    model = small(nan_policy="omit", training=SHORT, type_selection=medoids).fit(with_gaps(X), y)
     assert np.isnan(model.types_[:, :, :3]).any()
     assert np.isfinite(model.decision_function(X_NEW)).all()
-    with pytest.raises(ValueError, match="augmentation must be None"):
-        small(**kwargs, augmentation={}).fit(with_gaps(X), y)
 
 
 @pytest.mark.parametrize(
     ("kwargs", "wrong", "message"),
     [
-        ({}, with_gaps(X), r"Input X contains NaN.* X\[0\] holds some before.*nan_policy='omit'"),
-        ({}, np.full((24, 5, 2), np.nan), r"X\[0\] holds nothing else"),
-        ({"nan_policy": "omit"}, np.full((24, 5, 2), np.nan), r"X\[0\] holds nothing else"),
+        (
+            {},
+            with_gaps(X),
+            r"Input X contains NaN before the last step of X\[0\]; with nan_policy='omit'",
+        ),
+        ({}, np.full((24, 5, 2), np.nan), r"X\[0\] has no other value"),
+        ({"nan_policy": "omit"}, np.full((24, 5, 2), np.nan), r"X\[0\] has no other value"),
         ({"nan_policy": "omit"}, np.full((24, 5, 2), np.inf), "infinity"),
         ({}, np.where(np.eye(24, 9), np.nan, 0), "Input X contains NaN"),
-        ({}, [np.zeros((4, 2)), np.zeros((3, 1))], r"got \[3, 1\] at X\[1\]"),
+        ({}, [np.zeros((4, 2)), np.zeros((3, 1))], r"X\[1\] must have .* got \[3, 1\]"),
         ({"nan_policy": "drop"}, pad(X), "nan_policy must be 'raise' or 'omit', got 'drop'"),
         ({"nan_policy": "omit", "distance": "dtw"}, pad(X), "distance must be 'mse' with nan_pol"),
     ],
@@ -205,20 +212,20 @@ def test_errors_of_sequences_that_cannot_be_measured(fitted):
 # -- types, standardisation, distances -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("selection", ["kmeans", "dtw-kmeans"])
+@pytest.mark.parametrize("selection", [KMeans, DTWKMeans])
 def test_types_of_stretched_sequences(selection):
     """One shape at many speeds is one cluster, and its centroid that shape at the mean length."""
     lengths = [5, 9, 13, 7, 11]
     up = [np.linspace(0, 1, n)[:, None] * [1.0, 2.0] for n in lengths]
     down = [3 - one for one in up[:3]]
-    types, info = select_types(up + down, 2, selection=selection, random_state=0)
+    types, info = select_types(up + down, 2, selection=selection(), random_state=0)
     assert info.labels.tolist() == [0] * 5 + [1] * 3
     assert types.shape == (2, 13, 2)
     for one, expected in ((types[0], up[1]), (types[1], 3 - up[1])):
         np.testing.assert_allclose(one[:9], expected, atol=1e-6)
         assert np.isnan(one[9:]).all()
     medoids, info = select_types(
-        up + down, 2, selection=selection, representative="medoid", random_state=0
+        up + down, 2, selection=selection(representative="medoid"), random_state=0
     )
     every = [*up, *down]
     for one, i in zip(medoids, info.index, strict=True):
@@ -261,40 +268,11 @@ def test_standardizer_counts_values_there_are(axis):
         Standardizer("channel").fit(np.full((2, 3, 1), np.nan))
 
 
-@pytest.mark.parametrize("distance", ["dtw", "soft-dtw"])
-def test_warped_distances_of_each_one_s_own_steps(distance):
+def test_warped_distances_of_each_one_s_own_steps():
     targets = [x / 7 for x in X_NEW[:6]]
     drawn = np.random.default_rng(0).normal(14, 1, (6, 2, 16, 2))
-    together = warped_distances(pad(targets, 16), drawn, distance)
+    together = warped_distances(pad(targets, 16), drawn)
     for n, target in enumerate(targets):
         cut = drawn[n : n + 1, :, : len(target)]
-        alone = warped_distances(target[None], cut, distance)
+        alone = warped_distances(target[None], cut)
         np.testing.assert_array_equal(together[n], alone[0])
-
-
-# -- pictures ------------------------------------------------------------------------------------
-
-
-def test_pictures(fitted):
-    found = fitted.invert(X_NEW)
-    Z = fitted.standardizer_.transform(pad(X_NEW))
-    for targets in (Z, [z[: len(x)] for z, x in zip(Z, X_NEW, strict=True)]):
-        display = ReconstructionDisplay.from_inversion(
-            targets, found, index=3, which="all", ax=Figure().subplots()
-        )
-        length = len(X_NEW[3])
-        assert display.target.shape == (length, 2)
-        assert np.isfinite(display.reconstructions).all()
-        plot_reconstructions(targets, found, max_targets=3).canvas.draw()
-    for sequences in (X_NEW, pad(X_NEW)):
-        display = ReconstructionDisplay.from_estimator(
-            fitted, sequences, Y_NEW, index=3, ax=Figure().subplots()
-        )
-        assert display.target.shape == (len(X_NEW[3]), 2)
-        assert np.isfinite(display.reconstructions).all()
-
-
-def test_pictures_of_tensors():
-    bank = small(n_episodes=1).fit(X, y).bank_
-    tensors = [torch.from_numpy(x).float() for x in X_NEW]
-    plot_reconstructions(tensors, invert(bank, tensors), max_targets=2).canvas.draw()

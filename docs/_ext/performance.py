@@ -1,6 +1,6 @@
-"""Sphinx extension: the performance pages, made from ``bench/results/*.json`` at build time.
+"""Sphinx extension: performance pages, made from ``bench/results/*.json`` at build time.
 
-Every figure there comes from the samples in those files, through ``bench.report``.
+All numbers come from the samples in those files, through ``bench.report``.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# What one asks of each suite; the order is that of the pages.
+# What each suite measures, in the order of the pages.
 QUESTIONS = {
-    "inversion": "The two whole inversion jobs of the paper, done in several ways",
-    "training": "Fleets of modules at batch size 1",
-    "latency": "One target, a few, many",
-    "solvers": "How low an error each way to search reaches in what time",
-    "scaling": "Time against targets, hidden units and steps",
+    "inversion": "The paper's two inversion jobs in several implementations",
+    "training": "Training many modules at batch size 1",
+    "latency": "Latency for one target, a few, and many",
+    "solvers": "Error against time for every solver and start",
+    "scaling": "Time against the numbers of targets, hidden units and steps",
     "memory": "Peak memory of a job; a million targets streamed from a file",
-    "load": "A million targets from a file: pace and memory, tenth by tenth",
+    "load": "A million targets from a file: pace and memory over the run",
 }
 
 
 def summary(results: dict[str, dict[str, Any]], report: Any) -> list[str]:
-    """Tables of the whole jobs: each way's time, and how many times of micfast's that is."""
+    """Tables of the whole jobs: the time of each implementation, and its ratio to micfast's."""
     lines: list[str] = []
     for suite in ("inversion", "training"):
         groups: dict[str, list[dict[str, Any]]] = {}
@@ -34,7 +34,10 @@ def summary(results: dict[str, dict[str, Any]], report: Any) -> list[str]:
             own = next((row for row in rows if row["peer"] == "micfast"), None)
             if own is None or len(rows) < 2:
                 continue
-            lines += [f"| {case} | time of the whole job | of micfast's |", "| --- | ---: | ---: |"]
+            lines += [
+                f"| {case} | time of the whole job | relative to micfast |",
+                "| --- | ---: | ---: |",
+            ]
             for row in sorted(rows, key=lambda row: report.seconds(row)[1]):
                 time = report.seconds(row)[1]
                 ratio = time / report.seconds(own)[1]
@@ -71,15 +74,16 @@ def write_pages(app: Any) -> None:
     parts = [
         "# Performance",
         "",
-        "These pages are made from the samples in `bench/results` when the site is built: no "
+        "These pages are made from the samples in `bench/results` when the site is built; no "
         "number is typed by hand. "
         f"Machine: {machine['cpu']}, {machine['cores']} cores, {machine['system']}; PyTorch "
-        f"{own['versions']['torch']}, JAX {own['versions']['jax']}. Speed was measured on CPUs of "
-        "this one kind; nothing is claimed for others, or for GPUs. `python -m bench run --suite "
-        "all` measures yours.",
+        f"{own['versions']['torch']}, JAX {own['versions']['jax']}. Speed was measured on this "
+        "kind of CPU only, not on others and not on GPUs. `python -m bench run --suite all` "
+        "measures yours.",
         "",
-        "Each way does the same work: its results are held against the reference before it gets a "
-        "time. Medians of whole jobs; the pages below have quartiles, sizes and remarks.",
+        "All implementations do the same job; each is timed only after its results were compared "
+        "with the reference. Times are medians of whole jobs; the pages below have quartiles, "
+        "sizes and remarks.",
         "",
         *summary(results, report),
         "```{toctree}",

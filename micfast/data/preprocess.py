@@ -1,16 +1,14 @@
-"""Preprocessing steps: pure functions on numpy arrays; reads no files."""
+"""Preparation of sequences: functions on NumPy arrays; no files are read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
-    "Standardizer",
     "cumulate",
     "images_to_rows",
     "pad_with_last",
@@ -52,7 +50,7 @@ def cumulate(velocities: ArrayLike) -> NDArray[Any]:
 
 
 def pad_with_last(sequences: Sequence[ArrayLike], n_timesteps: int | None = None) -> NDArray[Any]:
-    """Bring sequences to one length by repeating the last step of each.
+    """Pad sequences to one length by repeating the last step of each.
 
     Parameters
     ----------
@@ -69,8 +67,8 @@ def pad_with_last(sequences: Sequence[ArrayLike], n_timesteps: int | None = None
     Raises
     ------
     ValueError
-        If there is no sequence, one is empty, not 2-dimensional, longer than `n_timesteps` or has
-        another number of channels than the first.
+        If there is no sequence, or one is empty, not 2-dimensional, longer than `n_timesteps`, or
+        has another number of channels than the first.
 
     Notes
     -----
@@ -104,128 +102,6 @@ def pad_with_last(sequences: Sequence[ArrayLike], n_timesteps: int | None = None
     )
 
 
-@dataclass
-class Standardizer:
-    """Shift and scale sequences to mean 0 and standard deviation 1.
-
-    Parameters
-    ----------
-    axis : {"channel", "global"}, default="channel"
-        ``"channel"``: each channel has its own mean and standard deviation, over samples and
-        steps (what the paper's code does). ``"global"``: one of each over everything (what the
-        paper's text says).
-
-    Attributes
-    ----------
-    mean_ : ndarray of shape (n_channels,) or (1,), float64
-        Mean that is subtracted.
-    scale_ : ndarray of shape (n_channels,) or (1,), float64
-        Population standard deviation that is divided by; 1 where it is 0.
-
-    Raises
-    ------
-    ValueError
-        If `axis` is unknown, an array isn't 3-dimensional, is empty, or has another number of
-        channels than the fitted one.
-    RuntimeError
-        If used before :meth:`fit`.
-
-    Examples
-    --------
-    >>> X = np.array([[[0.0, 10.0], [2.0, 30.0]]])
-    >>> Standardizer().fit(X).transform(X).tolist()
-    [[[-1.0, -1.0], [1.0, 1.0]]]
-    """
-
-    axis: Literal["channel", "global"] = "channel"
-    mean_: NDArray[np.float64] | None = None
-    scale_: NDArray[np.float64] | None = None
-
-    def __post_init__(self) -> None:
-        if self.axis not in ("channel", "global"):
-            raise ValueError(f"Standardizer: axis must be 'channel' or 'global', got {self.axis!r}")
-
-    def fit(self, X: ArrayLike) -> Standardizer:
-        """Take mean and standard deviation from X.
-
-        Parameters
-        ----------
-        X : array_like of shape (n_samples, n_timesteps, n_channels)
-            Sequences, not empty. NaN, a missing value, doesn't count.
-
-        Returns
-        -------
-        self : Standardizer
-            The fitted object.
-        """
-        X = np.asarray(X, dtype=np.float64)
-        if X.ndim != 3 or X.size == 0:
-            raise ValueError(
-                "Standardizer.fit: X must have shape [n_samples, n_timesteps, n_channels] and "
-                f"not be empty, got {list(X.shape)}"
-            )
-        over = (0, 1) if self.axis == "channel" else (0, 1, 2)
-        if np.isnan(X).any():
-            known = np.ma.masked_invalid(X, copy=False)
-            if np.ma.getmaskarray(known).all(axis=over).any():
-                raise ValueError("Standardizer.fit: X must have a value in every channel")
-            mean, scale = np.asarray(known.mean(axis=over)), np.asarray(known.std(axis=over))
-        else:
-            mean, scale = X.mean(axis=over), X.std(axis=over)
-        self.mean_ = np.atleast_1d(mean)
-        self.scale_ = np.atleast_1d(np.where(scale == 0, 1.0, scale))
-        return self
-
-    def transform(self, X: ArrayLike) -> NDArray[Any]:
-        """Standardise X.
-
-        Parameters
-        ----------
-        X : array_like of shape (n_samples, n_timesteps, n_channels)
-            Sequences; a floating dtype is kept, others give float64.
-
-        Returns
-        -------
-        X : ndarray of the same shape
-            The standardised sequences.
-        """
-        X, mean, scale = self._checked("transform", X)
-        return ((X - mean) / scale).astype(X.dtype)
-
-    def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
-        """Undo :meth:`transform`.
-
-        Parameters
-        ----------
-        X : array_like of shape (n_samples, n_timesteps, n_channels)
-            Standardised sequences; a floating dtype is kept, others give float64.
-
-        Returns
-        -------
-        X : ndarray of the same shape
-            The sequences in their own units.
-        """
-        X, mean, scale = self._checked("inverse_transform", X)
-        return (X * scale + mean).astype(X.dtype)
-
-    def _checked(
-        self, method: str, X: ArrayLike
-    ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
-        """X as a floating array of fitting shape, with the fitted values."""
-        if self.mean_ is None or self.scale_ is None:
-            raise RuntimeError(f"Standardizer.{method}: call fit first")
-        X = np.asarray(X)
-        if X.dtype.kind != "f":
-            X = X.astype(np.float64)
-        if X.ndim != 3 or len(self.mean_) not in (1, X.shape[2]):
-            raise ValueError(
-                f"Standardizer.{method}: X must have shape [n_samples, n_timesteps, "
-                f"{len(self.mean_) if self.axis == 'channel' else 'n_channels'}], "
-                f"got {list(X.shape)}"
-            )
-        return X, self.mean_, self.scale_
-
-
 def scale_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Scale pixels of 0 to 255 to 0 to 1.
 
@@ -242,7 +118,7 @@ def scale_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     Raises
     ------
     TypeError
-        If `images` isn't uint8: other types don't tell their range.
+        If `images` is not uint8: the range of other types is unknown.
 
     Examples
     --------
@@ -256,7 +132,7 @@ def scale_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def images_to_rows(images: ArrayLike) -> NDArray[Any]:
-    """Read each image as a sequence of its rows, from top to bottom.
+    """Turn each image into the sequence of its rows, from top to bottom.
 
     Parameters
     ----------
@@ -271,7 +147,7 @@ def images_to_rows(images: ArrayLike) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If the shape is another.
+        If `images` has another shape.
 
     Examples
     --------
@@ -301,7 +177,7 @@ def stratified_split(
     test_size : float, default=0.2
         Share of the samples in the test part, above 0 and below 1.
     random_state : int or None, default=None
-        Seed; None splits differently at each call.
+        Seed; None gives a different split at each call.
 
     Returns
     -------
@@ -311,7 +187,7 @@ def stratified_split(
     Raises
     ------
     ValueError
-        If `test_size` is out of range, or the classes are too small to be split.
+        If `test_size` is out of range, or a class is too small to be split.
 
     Examples
     --------

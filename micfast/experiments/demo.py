@@ -1,24 +1,20 @@
-"""The demonstration: train on one data set, classify its test part, time it, tell the result.
-
-Owns the settings of each data set and what is measured; the command line prints and writes it.
-"""
+"""The demonstration: train on one data set, classify its test part, time it, report the result."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from micfast.experiments.threads import torch_threads
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from micfast import Adam, Inversion, LevenbergMarquardt, ModularInverseClassifier
     from micfast.data import Dataset
-    from micfast.estimator import ModularInverseClassifier
-    from micfast.inversion import Inversion
 
 __all__ = ["DATA_SETS", "DemoConfig", "DemoRun", "draw_demo", "format_demo", "run_demo"]
 
@@ -31,8 +27,11 @@ class DemoConfig:
     ----------
     data : {"digits", "characters", "mnist"}
     type_selection, representative, n_types, hidden_size, noise_in, noise_out, n_episodes
-    solver, init, n_iter
-        As the parameters of :class:`micfast.ModularInverseClassifier`.
+        As :class:`micfast.ModularInverseClassifier`, its type selection and its training have them.
+    solver : {"lm", "adam"}
+    init : str
+        Start of the solver.
+    n_iter : int
     n_test : int or None
         Test sequences; None takes the whole test part.
     n_compare : int
@@ -66,25 +65,10 @@ class DemoConfig:
 
     @classmethod
     def for_data(cls, data: str, **settings: Any) -> DemoConfig:
-        """Take a data set's own settings, but for those given and not None.
+        """A data set's own settings, except for those given and not None.
 
-        Parameters
-        ----------
-        data : {"digits", "characters", "mnist"}
-        **settings
-            Attributes; None means the data set's own value. With ``solver="adam"`` that is the
-            paper's inversion: 50 iterations from the even mixture.
-
-        Returns
-        -------
-        DemoConfig
-
-        Raises
-        ------
-        ValueError
-            If there is no such data set, or a number is out of range.
-        TypeError
-            If there is no such setting.
+        With ``solver="adam"`` the default inversion is the paper's: 50 iterations from the even
+        mixture.
         """
         if data not in DATA_SETS:
             raise ValueError(f"demo: data must be one of {', '.join(DATA_SETS)}, got {data!r}")
@@ -97,6 +81,13 @@ class DemoConfig:
             if value is not None and value < lowest:
                 raise ValueError(f"demo: {name} must be at least {lowest}, got {value}")
         return config
+
+    def make_solver(self) -> Adam | LevenbergMarquardt:
+        """The solver with its start and iterations."""
+        from micfast import Adam, LevenbergMarquardt
+
+        solver = {"adam": Adam, "lm": LevenbergMarquardt}[self.solver]
+        return solver(n_iter=self.n_iter, start=self.init)
 
 
 # Characters and MNIST: the paper's settings; of its nine noise levels, ones that did best over ten
@@ -139,22 +130,7 @@ class DemoRun:
 
 
 def run_demo(config: DemoConfig, *, progress: bool = False) -> DemoRun:
-    """Load, train, classify and measure.
-
-    Parameters
-    ----------
-    config : DemoConfig
-    progress : bool
-        Show bars on the standard error stream.
-
-    Returns
-    -------
-    DemoRun
-
-    Raises
-    ------
-    ValueError, OSError
-        If a setting is out of range or the data can't be had.
+    """Load, train, classify and measure; ``progress`` shows bars on the standard error stream.
 
     Examples
     --------
@@ -162,59 +138,42 @@ def run_demo(config: DemoConfig, *, progress: bool = False) -> DemoRun:
     >>> run.result["n_test"], len(run.result["per_class"])
     (20, 10)
     """
-    from micfast._config import config as machine_config
-    from micfast.estimator import ModularInverseClassifier
-    from micfast.ops import resolve_backend
+    import micfast
 
     begin = time.perf_counter()
-    with _threads(config.threads):
-        machine = machine_config()
+    with torch_threads(config.threads):
+        machine = micfast.config()
         dataset = _load(config)
         load_seconds = time.perf_counter() - begin
-        classifier = ModularInverseClassifier(
-            config.n_types,
-            type_selection=config.type_selection,  # type: ignore[arg-type]
-            type_representative=config.representative,  # type: ignore[arg-type]
-            hidden_size=config.hidden_size,
-            noise_in=config.noise_in,
-            noise_out=config.noise_out,
-            n_episodes=config.n_episodes,
-            n_modules_per_class=1,  # the picture shows what one module per class draws
-            solver=config.solver,  # type: ignore[arg-type]
-            init=config.init,  # type: ignore[arg-type]
-            n_iter=config.n_iter,
-            standardize=None,  # the loaders did it
-            backend=config.backend,
-            random_state=config.seed,
-            n_jobs=config.threads,
-            verbose=int(progress),
-        )
+        classifier = _make_classifier(config, verbose=int(progress))
         fit_seconds = _timed(lambda: classifier.fit(dataset.X_train, dataset.y_train))[1]
         X, y = dataset.X_test, dataset.y_test
-        inversion, *seconds = _timed(lambda: classifier.invert(X))
+        decision, *seconds = _timed(lambda: classifier.decide(X))
         while len(seconds) < _REPEATS and sum(seconds) < _REPEAT_SECONDS:
-            seconds.append(_timed(lambda: classifier.invert(X, progress=False))[1])
+            seconds.append(_timed(lambda: classifier.decide(X))[1])
         invert_seconds = float(np.median(seconds))
         # The paper's control: no search, every module draws the even mixture of its types.
-        errors_0 = classifier.invert(X, n_iter=0, init="uniform", progress=False).errors
-        backend = resolve_backend(config.backend, classifier.bank_.device)
-        comparison = _compare(classifier, X[: config.n_compare], backend)
+        errors_0 = classifier.invert(X, solver=micfast.Adam(n_iter=0)).errors
+        backend = config.backend
+        if backend == "auto":
+            backend = "cpu" if "cpu" in machine["backends"] else "torch"
+        comparison = _compare(classifier, X[: config.n_compare], backend, config)
 
-    reports = classifier.training_report_
+    inversion, reports = decision.inversion(), classifier.training_report_
     # A report counts the training runs that its module took part in: the unluckiest saw them all.
     train_seconds = max(report["seconds"] for report in reports)
     codes = np.searchsorted(classifier.classes_, y)
     own = np.arange(len(y)), codes
-    chosen, chosen_0 = (errors.argmin(axis=1) for errors in (inversion.errors, errors_0))
-    n_inversions = len(y) * len(classifier.classes_)
+    chosen_0 = errors_0.argmin(axis=1)
+    n_inversions = inversion.errors.size
     torch_seconds = comparison["seconds_per_inversion"]
     result = {
         "data": config.data,
-        "accuracy": float((chosen == codes).mean()),
+        "accuracy": float((decision.best == codes).mean()),
         "accuracy_0_iterations": float((chosen_0 == codes).mean()),
         "mse_true_class": float(inversion.errors[own].mean()),
         "mse_true_class_0_iterations": float(errors_0[own].mean()),
-        "per_class": _per_class(classifier, codes, chosen, inversion.errors[own]),
+        "per_class": _per_class(classifier.bank_.classes, codes, decision.best, inversion.errors),
         "retrained": sum(report["attempts"] > 1 for report in reports),
         "not_learned": [report["label"] for report in reports if not report["learned"]],
         "n_classes": len(classifier.classes_),
@@ -244,6 +203,30 @@ def run_demo(config: DemoConfig, *, progress: bool = False) -> DemoRun:
     return DemoRun(config, dataset, classifier, inversion, result)
 
 
+def _make_classifier(config: DemoConfig, verbose: int) -> ModularInverseClassifier:
+    from micfast import ModularInverseClassifier, Training
+
+    training = Training(
+        n_episodes=config.n_episodes, noise_in=config.noise_in, noise_out=config.noise_out
+    )
+    classifier = ModularInverseClassifier(
+        config.n_types,
+        type_selection=config.type_selection,
+        hidden_size=config.hidden_size,
+        training=training,
+        n_modules_per_class=1,  # the picture shows what one module per class draws
+        solver=config.make_solver(),
+        standardize=None,  # the loaders did it
+        backend=config.backend,
+        random_state=config.seed,
+        n_jobs=config.threads,
+        verbose=verbose,
+    )
+    if config.type_selection.endswith("kmeans"):
+        classifier.set_params(type_selection__representative=config.representative)
+    return classifier
+
+
 def _load(config: DemoConfig) -> Dataset:
     from micfast.data import load_characters, load_digits_sequences, load_mnist
 
@@ -258,31 +241,22 @@ def _load(config: DemoConfig) -> Dataset:
     return replace(dataset, X_test=dataset.X_test[:n_test], y_test=dataset.y_test[:n_test])
 
 
-@contextlib.contextmanager
-def _threads(n_threads: int | None) -> Iterator[None]:
-    """Let kernel and fallback run on equally many threads; torch's number is restored."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _timed(work: Any) -> tuple[Any, float]:
     begin = time.perf_counter()
     result = work()
     return result, time.perf_counter() - begin
 
 
-def _compare(classifier: ModularInverseClassifier, X: np.ndarray, backend: str) -> dict[str, Any]:
-    """Invert a sample through the PyTorch fallback, too: its time, and how far the results differ.
+def _compare(
+    classifier: ModularInverseClassifier, X: np.ndarray, backend: str, config: DemoConfig
+) -> dict[str, Any]:
+    """Invert a sample with the PyTorch fallback as well: its time, and how far the results differ.
 
     The fallback does as many iterations as a few seconds allow, its fastest run counts, and the
     iterations left out are added at that rate. The kernel does as many, and errors are compared.
     """
+    import micfast
+
     names = (
         "n_iter",
         "seconds_per_inversion",
@@ -290,20 +264,24 @@ def _compare(classifier: ModularInverseClassifier, X: np.ndarray, backend: str) 
         "median_relative_difference",
         "largest_relative_difference",
     )
-    if not len(X) or backend == "torch" or not classifier.n_iter:
+    if not len(X) or backend == "torch" or not config.n_iter:
         return {"n_targets": 0, **dict.fromkeys(names)}
 
-    def fall_back(n_iter: int) -> tuple[Inversion, float]:
-        return _timed(lambda: classifier.invert(X, n_iter=n_iter, backend="torch", progress=False))
+    def search(n_iter: int, backend: str) -> tuple[Inversion, float]:
+        solver = replace(config.make_solver(), n_iter=n_iter)
+        execution = micfast.Execution(backend, n_threads=config.threads)
+        return _timed(
+            lambda: micfast.invert(classifier.bank_, X, solver=solver, execution=execution)
+        )
 
-    fall_back(1)  # pays for torch's own preparations
-    affordable = int(_COMPARE_SECONDS / _COMPARE_REPEATS / fall_back(1)[1])
-    n_iter = min(max(affordable, 1), classifier.n_iter)
-    runs = [fall_back(n_iter) for _ in range(_COMPARE_REPEATS)]
+    search(1, "torch")  # pays for torch's own preparations
+    affordable = int(_COMPARE_SECONDS / _COMPARE_REPEATS / search(1, "torch")[1])
+    n_iter = min(max(affordable, 1), config.n_iter)
+    runs = [search(n_iter, "torch") for _ in range(_COMPARE_REPEATS)]
     fallback, seconds = min(runs, key=lambda run: run[1])
     # The last error costs a forward pass; as a whole iteration it makes the fallback look faster.
-    seconds *= (classifier.n_iter + 1) / (n_iter + 1)
-    kernel = classifier.invert(X, n_iter=n_iter, progress=False)
+    seconds *= (config.n_iter + 1) / (n_iter + 1)
+    kernel = search(n_iter, config.backend)[0]
     difference = np.abs(kernel.errors - fallback.errors) / fallback.errors
     values = (
         n_iter,
@@ -316,13 +294,9 @@ def _compare(classifier: ModularInverseClassifier, X: np.ndarray, backend: str) 
 
 
 def _per_class(
-    classifier: ModularInverseClassifier,
-    codes: np.ndarray,
-    chosen: np.ndarray,
-    own_errors: np.ndarray,
+    labels: tuple[Any, ...], codes: np.ndarray, chosen: np.ndarray, errors: np.ndarray
 ) -> list[dict[str, Any]]:
     """Per class: how many test sequences, how many right, their error, the commonest mistake."""
-    labels = list(classifier.bank_.classes)
     rows = []
     for c, label in enumerate(labels):
         mine = codes == c
@@ -334,7 +308,7 @@ def _per_class(
                 "n_test": n_test,
                 "n_right": n_right,
                 "accuracy": n_right / n_test if n_test else None,
-                "mse_true_class": float(own_errors[mine].mean()) if n_test else None,
+                "mse_true_class": float(errors[mine, c].mean()) if n_test else None,
                 "mistaken_for": labels[int(mistakes.argmax())] if n_right < n_test else None,
                 "n_mistaken_for": int(mistakes.max()),
             }
@@ -343,18 +317,7 @@ def _per_class(
 
 
 def format_demo(result: dict[str, Any]) -> str:
-    """Tell a result in words and tables.
-
-    Parameters
-    ----------
-    result : dict
-        ``DemoRun.result``.
-
-    Returns
-    -------
-    str
-        Several lines.
-    """
+    """``DemoRun.result`` in words and tables, several lines."""
     settings = result["settings"]
     kernel = f"kernel {result['isa']}" if result["backend"] == "cpu" else result["backend"]
     return "\n".join(
@@ -447,17 +410,8 @@ def _count(n: int, noun: str) -> str:
 
 
 def draw_demo(run: DemoRun) -> Figure:
-    """Draw some test sequences beside what every module made of them.
-
-    Parameters
-    ----------
-    run : DemoRun
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from micfast.plots import choose_examples, plot_reconstructions
+    """Draw some test sequences beside what every module made of them."""
+    from micfast.plotting import choose_examples, plot_reconstructions
 
     y = run.dataset.y_test
     chosen = choose_examples(y, run.inversion.predictions, run.config.n_rows, run.config.seed)

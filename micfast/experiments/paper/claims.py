@@ -6,7 +6,6 @@ holds if the 95 % interval over seeds of the difference it speaks of lies on its
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,17 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from micfast.experiments.paper import published, statistics
-from micfast.experiments.paper.tables import (
-    RawResults,
-    Table,
-    build_tables,
-    forward_method,
-    glm_runs,
-    held_out_best,
-    joint_test_texts,
-    load_raw,
-    markdown,
-)
+from micfast.experiments.paper.raw import RawResults, forward_method, held_out_best, minima
+from micfast.experiments.paper.tables import Table, glm_runs, joint_test_texts, markdown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,25 +68,8 @@ class Claim:
     percentile: float = np.nan
 
 
-def check_claims(raw: str | os.PathLike[str] | RawResults) -> list[Claim]:
-    """Test every claim that the raw results allow.
-
-    Parameters
-    ----------
-    raw : path-like or RawResults
-        The folder ``raw`` of a run, or its content.
-
-    Returns
-    -------
-    list of Claim
-        In the paper's order.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As :func:`micfast.experiments.paper.tables.load_raw`.
-    """
-    results = raw if isinstance(raw, RawResults) else load_raw(raw)
+def check_claims(results: RawResults) -> list[Claim]:
+    """Test every claim that the raw results allow, in the paper's order."""
     tests = (_cross, _clustered, _noise, _glm, _best_noise, _iterations, _forward, _full)
     return [claim for test in tests for claim in test(results)]
 
@@ -168,24 +141,20 @@ def _place(percentile: float) -> str:
 def _cross(results: RawResults) -> Iterator[Claim]:
     for data, cross in results.cross.items():
         for part in ("train", "test"):
-            errors = np.where(np.isnan(values := getattr(cross, part)), np.inf, values)
-            diagonal = np.arange(len(cross.labels))
+            labels, diagonal = np.array(cross.labels), np.arange(len(cross.labels))
             # A column (one class): the module that draws it best; a row (one module): the class
             # that it draws best. Only the first matters to classification.
-            best_module, best_class = errors.argmin(axis=0), errors.argmin(axis=1)
-            misses = [
-                *(
-                    f"class {cross.labels[c]} is drawn best by module {cross.labels[m]}"
-                    for c, m in enumerate(best_module)
-                    if m != c
-                ),
-                *(
-                    f"module {cross.labels[m]} draws class {cross.labels[c]} best"
-                    for m, c in enumerate(best_class)
-                    if c != m
-                ),
-            ]
-            columns, rows = (int((best == diagonal).sum()) for best in (best_module, best_class))
+            misses: list[str] = []
+            counts: list[int] = []
+            for axis, words in (
+                (0, "class {} is drawn best by module {}"),
+                (1, "module {} draws class {} best"),
+            ):
+                best = minima(getattr(cross, part), axis)
+                counts.append(int((best == diagonal).sum()))
+                away = (best != diagonal) & (best >= 0)
+                misses += map(words.format, labels[away], labels[best[away]])
+            n = len(diagonal)
             yield Claim(
                 f"cross-{part}-{data}",
                 "3.4, Figure 7",
@@ -193,8 +162,8 @@ def _cross(results: RawResults) -> Iterator[Claim]:
                 "reconstructs its own class best",
                 f"{data}, {part}",
                 "figure only",
-                f"{columns} of {len(diagonal)} classes, {rows} of {len(diagonal)} modules",
-                NOT if misses else HOLDS,
+                f"{counts[0]} of {n} classes, {counts[1]} of {n} modules",
+                HOLDS if counts == [n, n] else NOT,
                 "; ".join([*misses, "one seed"]),
                 n_seeds=1,
             )
@@ -405,62 +374,43 @@ def _full(results: RawResults) -> Iterator[Claim]:
 def luck(tables: Mapping[str, Table]) -> pd.DataFrame:
     """Where the paper's overall accuracies lie among runs of ours.
 
-    Parameters
-    ----------
-    tables : mapping of str to Table
-        As :func:`micfast.experiments.paper.tables.build_tables` gives them.
-
     Returns
     -------
     pandas.DataFrame
-        One row per noise setting of Tables 2, 7, 8, 9: data, subset, noise_in, noise_out, paper,
-        ours, run_low, run_high (95 % prediction interval of one run), n_seeds, percentile,
-        outside (of that interval; missing with one seed).
+        One row per noise setting of Tables 2, 7, 8, 9 with two or more seeds: data, subset,
+        noise_in, noise_out, paper, ours, run_low, run_high (95 % prediction interval of one run),
+        percentile, and ``luck``: "lucky", "unlucky" or "as expected".
     """
     import pandas as pd
 
     names = [f"table{number}" for number in published.GRID_TABLES.values()]
     frames = [tables[name].frame.query("label == 'overall'") for name in names if name in tables]
     columns = ["data", "subset", "noise_in", "noise_out", "paper", "ours", "run_low", "run_high"]
-    columns += ["n_seeds", "percentile", "outside"]
-    if not frames:
-        return pd.DataFrame(columns=columns)
-    return pd.concat(frames, ignore_index=True)[columns]
+    columns += ["percentile", "outside"]
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+    frame = frame.loc[frame["outside"].notna(), columns]
+    outside, above = frame.pop("outside").astype(bool), frame["paper"] > frame["run_high"]
+    words = np.where(outside, np.where(above, "lucky", "unlucky"), "as expected")
+    return frame.assign(luck=words)
 
 
 def claims_markdown(
-    raw: str | os.PathLike[str] | RawResults,
-    manifest: Mapping[str, Any] | None = None,
-    *,
-    claims: Sequence[Claim] | None = None,
-    tables: Mapping[str, Table] | None = None,
+    results: RawResults,
+    tables: Mapping[str, Table],
+    claims: Sequence[Claim],
+    manifest: Mapping[str, Any],
 ) -> str:
-    """Write the text of ``docs/reproduction.md``.
+    """The text of ``docs/reproduction.md``.
 
     Parameters
     ----------
-    raw : path-like or RawResults
-        The folder ``raw`` of a run, or its content.
-    manifest : mapping, optional
+    results, tables, claims
+        The raw results, and what ``build_tables`` and :func:`check_claims` made of them.
+    manifest : mapping
         Content of ``manifest.json``; its commit, versions and machine are named if they are there.
-    claims, tables : optional
-        What :func:`check_claims` and ``build_tables`` gave, if they ran already.
-
-    Returns
-    -------
-    str
-        Markdown, ends with a line break.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As :func:`micfast.experiments.paper.tables.load_raw`.
     """
-    results = raw if isinstance(raw, RawResults) else load_raw(raw)
-    claims = check_claims(results) if claims is None else claims
-    tables = build_tables(results) if tables is None else tables
     sections = [
-        _introduction(results, manifest or {}),
+        _introduction(results, manifest),
         _claims_section(claims),
         _luck_section(luck(tables)),
         _beyond_section(tables.get("beyond")),
@@ -508,23 +458,14 @@ def _claims_section(claims: Sequence[Claim]) -> str:
 
     if not claims:
         return ""
-    verdicts = {
-        verdict: sum(claim.verdict == verdict for claim in claims) for verdict in (HOLDS, NOT, OPEN)
-    }
-    frame = pd.DataFrame(
-        {
-            "claim": [claim.text for claim in claims],
-            "where": [claim.section for claim in claims],
-            "data": [claim.data for claim in claims],
-            "paper": [claim.paper for claim in claims],
-            "ours": [claim.ours for claim in claims],
-            "verdict": [claim.verdict for claim in claims],
-            "remark": [claim.remark for claim in claims],
-        }
+    counts = ", ".join(
+        f"{verdict} {sum(claim.verdict == verdict for claim in claims)}"
+        for verdict in (HOLDS, NOT, OPEN)
     )
+    columns = ["text", "section", "data", "paper", "ours", "verdict", "remark"]
+    frame = pd.DataFrame(claims)[columns].rename(columns={"text": "claim", "section": "where"})
     repeated = frame["claim"].eq(frame["claim"].shift())
     frame.loc[repeated, "claim"] = ""
-    counts = ", ".join(f"{verdict} {count}" for verdict, count in verdicts.items())
     return (
         "## Claims\n\n"
         f"Verdicts of {len(claims)} tests: {counts}. A difference holds if its 95 % t interval "
@@ -534,38 +475,27 @@ def _claims_section(claims: Sequence[Claim]) -> str:
 
 
 def _luck_section(frame: pd.DataFrame) -> str:
-    import pandas as pd
-
-    known = frame[frame["outside"].notna()]
-    if known.empty:
+    if frame.empty:
         return ""
-    lucky, unlucky = (
-        int((known["outside"].astype(bool) & side).sum())
-        for side in (known["paper"] > known["run_high"], known["paper"] < known["run_low"])
+    settings = zip(frame["noise_in"], frame["noise_out"], strict=True)
+    limits = zip(frame["run_low"], frame["run_high"], strict=True)
+    shown = frame[["data", "subset"]].rename(columns={"subset": "types"})
+    shown = shown.assign(
+        **{"noise in/out": [f"{i:g}/{o:g}" for i, o in settings]},
+        paper=frame["paper"].map("{:.3f}".format),
+        ours=frame["ours"].map("{:.3f}".format),
+        **{"one run of ours": [f"[{low:.3f}, {high:.3f}]" for low, high in limits]},
+        percentile=[f"{value:.0f}" if value >= 0 else "-" for value in frame["percentile"]],
+        **{"": frame["luck"].replace("as expected", "")},
     )
-    rows = []
-    for row in known.to_dict("records"):
-        word = ""
-        if row["outside"]:
-            word = "lucky" if row["paper"] > row["run_high"] else "unlucky"
-        rows.append(
-            {
-                "data": row["data"],
-                "types": row["subset"],
-                "noise in/out": f"{row['noise_in']:g}/{row['noise_out']:g}",
-                "paper": f"{row['paper']:.3f}",
-                "ours": f"{row['ours']:.3f}",
-                "one run of ours": f"[{row['run_low']:.3f}, {row['run_high']:.3f}]",
-                "percentile": f"{row['percentile']:.0f}" if row["percentile"] >= 0 else "-",
-                "": word,
-            }
-        )
+    counts = frame["luck"].value_counts()
     return (
         "## Lucky and unlucky runs\n\n"
-        f"The paper's overall accuracies against the 95 % prediction interval of one run of ours: "
-        f"{lucky} of {len(known)} above it (lucky), {unlucky} below (unlucky); "
-        f"{0.05 * len(known):.1f} would be outside by chance. Runs that lie outside together speak "
-        "of a difference in data or types rather than of luck.\n\n" + markdown(pd.DataFrame(rows))
+        "The paper's overall accuracies against the 95 % prediction interval of one run of ours: "
+        f"{counts.get('lucky', 0)} of {len(frame)} above it (lucky), {counts.get('unlucky', 0)} "
+        f"below (unlucky); {0.05 * len(frame):.1f} would be outside by chance. Runs that lie "
+        "outside together speak of a difference in data or types rather than of luck.\n\n"
+        + markdown(shown)
     )
 
 
@@ -577,34 +507,11 @@ def _beyond_section(table: Table | None) -> str:
 
 
 def _unmatched_section() -> str:
-    causes = (
-        "Seeds: the paper gives none. Its weights, its noise and the order of its types can't be "
-        "drawn again; with another seed each figure is another one.",
-        "Types: which training sequences were drawn or clustered is unknown, but for the "
-        "original's clustered characters.",
-        "Characters, test sequences: accuracies are multiples of 1/400, a random 400 of the test "
-        "part, which ones is unknown; and three rows of Table 8 rest on another subset.",
-        "Characters, leak: the original loads as test letters a file of cluster means over all "
-        "samples, and its types are made from all samples, too; its label ranges mislabel four "
-        "letters and drop the last z. micfast splits first and derives types and scale from the "
-        "training part alone, so the paper's figures may be too good.",
-        "MNIST: the test set is known (the first 1000 test images) and the same here.",
-        "Error: the original measures the final error at the unprojected input vector, micfast at "
-        "the projected one, which it reports.",
-        "Forward LSTM: how long the paper trained it is unknown; our epochs stand in Table 5. On "
-        "characters it learns slowly and unsteadily over 205 steps: where Table 5 says few epochs "
-        "(the default budget), its training is not finished, and verdicts that rest on it speak of "
-        "the budget and not of the paper.",
+    causes, slips = (
+        "\n".join(f"- {text}" for text in texts)
+        for texts in (published.unmatched(), published.slips())
     )
-    slips = [slip.text for slip in published.SLIPS]
-    return "\n".join(
-        [
-            "## What could not be matched, and the likely cause",
-            "",
-            *(f"- {cause}" for cause in causes),
-            "",
-            "## Slips of the paper",
-            "",
-            *(f"- {slip}" for slip in slips),
-        ]
+    return (
+        "## What could not be matched, and the likely cause\n\n"
+        f"{causes}\n\n## Slips of the paper\n\n{slips}"
     )

@@ -1,88 +1,54 @@
-"""How long it will take: rates measured on this machine, and the plan that is made of them.
+"""How long a run will take: rates measured on this machine, and the plan made from them.
 
-Also what the original's way, one module and one sequence at a time, would take.
+Also how long the original implementation, one module and one sequence at a time, would take.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from micfast.experiments.paper.settings import N_CROSS, N_ITER, N_TYPES, DataSpec, Settings
-from micfast.experiments.paper.units import Unit
+from micfast.experiments.paper.work import FIGURES, Task
+from micfast.experiments.threads import torch_threads
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from micfast.data import Dataset
 
-__all__ = ["Plan", "Rates", "format_seconds", "make_plan", "measure_rates"]
+__all__ = ["Plan", "format_seconds", "make_plan", "measure_rates"]
 
 # One measurement goes on for about this long.
 _SECONDS = 0.4
 # Rough, as seen on one core of a 2026 server: clustering, per training sequence; a baseline.
 _CLUSTERING_SECONDS, _BASELINE_SECONDS = 1e-3, {"1nn-euclidean": 0.1, "1nn-dtw": 5.0}
-
-
-@dataclass(frozen=True)
-class Rates:
-    """How fast one data set's work is done here.
-
-    Attributes
-    ----------
-    n_modules : int
-        In the fleet of one grid unit, with which the first two were measured.
-    episodes, inversions : float
-        Per second: training episodes of one module; inversions of one sequence by one module.
-    original_episodes, original_inversions : float
-        The same by ``nn.LSTM`` and autograd, one at a time, on one thread.
-    forward_steps : float or None
-        Steps of Adam per second of the forward LSTM in torch; None if it wasn't measured.
-    n_train, n_test, n_classes : int
-        Sizes of the data set.
-    """
-
-    n_modules: int
-    episodes: float
-    inversions: float
-    original_episodes: float
-    original_inversions: float
-    forward_steps: float | None
-    n_train: int
-    n_test: int
-    n_classes: int
+_WORDS = {"types": "types", "grid": "noise grid", "forward": "forward LSTM", "baseline": "baseline"}
 
 
 def measure_rates(
     spec: DataSpec, dataset: Dataset, *, forward: bool, n_threads: int | None = None
-) -> Rates:
-    """Measure for some seconds.
-
-    Parameters
-    ----------
-    spec : DataSpec
-    dataset : Dataset
-        Its data; what they hold doesn't matter.
-    forward : bool
-        Whether to measure the forward LSTM, too.
-    n_threads : int or None
-        For micfast; None: torch's number.
+) -> dict[str, Any]:
+    """Measure for some seconds how fast one data set's work is done.
 
     Returns
     -------
-    Rates
+    dict
+        ``episodes``, ``inversions``: training episodes of one module and inversions of one
+        sequence by one module, per second, in a fleet of ``n_modules``. ``original_episodes``,
+        ``original_inversions``: the same by ``nn.LSTM`` and autograd, one at a time, on one
+        thread. ``forward_steps``: steps of Adam of the forward LSTM in torch, None if not
+        measured. ``n_train``, ``n_test``, ``n_classes``: sizes of the data set.
     """
-    import torch
-
-    from micfast import ops
-    from micfast.bank import GeneratorBank
-    from micfast.inversion import invert
+    from micfast import Adam, Execution, GeneratorBank, Training, invert, train
 
     n_classes, n_channels = len(dataset.classes), dataset.X_train.shape[2]
-    levels = torch.tensor(spec.noise_levels("clustered"), dtype=torch.float64)
-    M = len(levels) * n_classes
+    noise_in, noise_out = np.repeat(spec.noise_levels("clustered"), n_classes, axis=0).T.tolist()
+    M, X = len(noise_in), dataset.X_test
     bank = GeneratorBank.random(
         M,
         hidden_size=spec.hidden_size,
@@ -90,23 +56,31 @@ def measure_rates(
         output_size=n_channels,
         seeds=range(M),
     )
-    types = torch.from_numpy(dataset.X_train[np.arange(N_TYPES) % len(dataset.X_train)])
-    noise_in, noise_out = levels.repeat_interleave(n_classes, 0).T.contiguous()
-    fleet = (types[None], torch.zeros(M, dtype=torch.int64), noise_in, noise_out, torch.arange(M))
-    X = dataset.X_test
-    return Rates(
-        M,
-        M * _rate(lambda n: ops.train(*bank.weights, *fleet, n, n_threads=n_threads)),
-        M * _rate(lambda n: invert(bank, X[:n], n_iter=N_ITER, n_threads=n_threads), len(X)),
-        *_original_rates(spec, types, X),
-        _rate(_forward_work(spec, dataset)) if forward else None,
-        len(dataset.X_train),
-        len(X),
-        n_classes,
-    )
+    types = dataset.X_train[np.arange(N_TYPES) % len(dataset.X_train)]
+    execution = Execution(n_threads=n_threads)
+
+    def train_fleet(n: int) -> None:
+        training = Training(n_episodes=n, noise_in=tuple(noise_in), noise_out=tuple(noise_out))
+        train(bank, types, training, seeds=range(M), execution=execution)
+
+    def search(n: int) -> None:
+        invert(bank, X[:n], solver=Adam(n_iter=N_ITER), execution=execution)
+
+    original_episodes, original_inversions = _original_rates(spec, types, X)
+    return {
+        "n_modules": M,
+        "episodes": M * _rate(train_fleet),
+        "inversions": M * _rate(search, len(X)),
+        "original_episodes": original_episodes,
+        "original_inversions": original_inversions,
+        "forward_steps": _rate(_forward_steps(spec, dataset)) if forward else None,
+        "n_train": len(dataset.X_train),
+        "n_test": len(X),
+        "n_classes": n_classes,
+    }
 
 
-def _rate(work: Callable[[int], object], most: int | None = None) -> float:
+def _rate(work: Callable[[int], object], most: int = 10**9) -> float:
     """How often per second `work`, which takes how often, is done; `most` at once."""
     work(1)  # pays for the preparations
     n = 1
@@ -116,18 +90,17 @@ def _rate(work: Callable[[int], object], most: int | None = None) -> float:
         seconds = max(time.perf_counter() - begin, 1e-9)
         if seconds > _SECONDS / 2 or n == most:
             return n / seconds
-        n = min(int(n * _SECONDS / seconds) + 1, 20 * n, most or 10**9)
+        n = min(int(n * _SECONDS / seconds) + 1, 20 * n, most)
 
 
-def _original_rates(spec: DataSpec, types: Any, X: np.ndarray) -> tuple[float, float]:
+def _original_rates(spec: DataSpec, types: np.ndarray, X: np.ndarray) -> tuple[float, float]:
     """Episodes and inversions per second of a plain loop over ``nn.LSTM``."""
     import torch
 
-    from micfast.bank import Generator
-    from micfast.experiments.demo import _threads
+    from micfast import Generator
 
-    n_steps, n_channels = types.shape[1:]
-    eye = torch.eye(len(types))
+    K, n_steps, n_channels = types.shape
+    eye, targets = torch.eye(K), torch.from_numpy(types)
 
     def loss(z: Any, target: Any) -> Any:
         return (module(z[None], n_steps)[0] - target).square().mean()
@@ -135,56 +108,48 @@ def _original_rates(spec: DataSpec, types: Any, X: np.ndarray) -> tuple[float, f
     def train(n: int) -> None:
         optimizer = torch.optim.Adam(module.parameters(), lr=0.01)
         for _ in range(n):
-            i = int(torch.randint(len(types), ()))
-            z = (eye[i] + 0.1 * torch.randn(len(types))).clamp(0, 1)
-            target = types[i] + 0.1 * torch.randn(types[i].shape)
+            i = int(torch.randint(K, ()))
             optimizer.zero_grad()
-            loss(z, target).backward()
+            z = (eye[i] + 0.1 * torch.randn(K)).clamp(0, 1)
+            loss(z, targets[i] + 0.1 * torch.randn(targets[i].shape)).backward()
             optimizer.step()
 
-    def invert(n: int) -> None:
+    def search(n: int) -> None:
         for i in range(n):
-            target = torch.from_numpy(X[i % len(X)])
-            z = torch.full((len(types),), 1 / len(types))
-            m, v = torch.zeros_like(z), torch.zeros_like(z)
+            z = torch.full((K,), 1 / K, requires_grad=True)
+            optimizer = torch.optim.Adam([z], lr=0.05, betas=(0.9, 0.99))
             for _ in range(N_ITER):
-                z = z.clamp(0, 1)
-                z = (z / z.sum()).requires_grad_(True)
-                (g,) = torch.autograd.grad(loss(z, target), z)
-                m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g.square()
-                z = z.detach() - 0.05 * m / (v.sqrt() + 1e-8)
+                optimizer.zero_grad()
+                mixture = z.clamp(0, 1)
+                loss(mixture / mixture.sum(), torch.from_numpy(X[i % len(X)])).backward()
+                optimizer.step()
 
     # One thread: at batch size 1 more of them only wait for each other.
-    with torch.random.fork_rng(devices=[]), _threads(1):
+    with torch.random.fork_rng(devices=[]), torch_threads(1):
         torch.manual_seed(0)
-        module = Generator(len(types), spec.hidden_size, n_channels)
+        module = Generator(K, spec.hidden_size, n_channels)
         episodes = _rate(train)
         module.requires_grad_(False)
-        return episodes, _rate(invert)
+        return episodes, _rate(search)
 
 
-def _forward_work(spec: DataSpec, dataset: Dataset) -> Callable[[int], object]:
-    """Training of the forward LSTM for n steps of Adam."""
+def _forward_steps(spec: DataSpec, dataset: Dataset) -> Callable[[int], object]:
+    """Training of the forward LSTM for n steps of Adam: n epochs of one batch."""
     from micfast.experiments.paper.baselines import forward_torch
 
-    n = spec.batch_size
-    index = np.arange(n) % len(dataset.X_train)
-    codes, C = np.arange(n), len(dataset.classes)
-
-    def work(n_steps: int) -> int:
-        # One batch is one epoch.
-        return forward_torch(
-            dataset.X_train[index],
-            codes % max(2, min(C, n)),
-            dataset.X_test[:1],
-            [0],
-            hidden_size=spec.hidden_size * C,
-            epochs=n_steps,
-            batch_size=n,
-            seed=0,
-        )
-
-    return work
+    n, n_classes = spec.batch_size, len(dataset.classes)
+    X = dataset.X_train[np.arange(n) % len(dataset.X_train)]
+    y = np.arange(n) % max(2, min(n_classes, n))
+    return lambda epochs: forward_torch(
+        X,
+        y,
+        dataset.X_test[:1],
+        [0],
+        hidden_size=spec.hidden_size * n_classes,
+        epochs=epochs,
+        batch_size=n,
+        seed=0,
+    )
 
 
 @dataclass(frozen=True)
@@ -193,55 +158,40 @@ class Plan:
 
     Attributes
     ----------
-    units : list of Unit
-        All of the run.
-    pending : list of Unit
-        Those whose results aren't there yet.
-    seconds : dict of Unit to float
-        Expected time of each.
-    rows : list of dict
-        For each kind of pending work: what, units, modules, inversions, seconds.
+    frame : pandas.DataFrame
+        One row per task of the run, in the order of work: task, what, modules, inversions, seconds
+        (expected), pending.
     skipped : list of dict
         What can't be done here, and why.
     original_seconds : float
-        What training and inverting all modules of the run would take the original's way.
+        How long training and inverting all modules of the run would take the original.
     """
 
-    units: list[Unit]
-    pending: list[Unit]
-    seconds: dict[Unit, float]
-    rows: list[dict[str, Any]]
+    frame: pd.DataFrame
     skipped: list[dict[str, str]]
     original_seconds: float
 
     @property
-    def pending_seconds(self) -> float:
-        """Expected time of what is to be done."""
-        return sum(self.seconds[unit] for unit in self.pending)
+    def pending(self) -> pd.DataFrame:
+        """The rows of what is still to be done."""
+        return self.frame[self.frame["pending"]]
 
     def __str__(self) -> str:
-        rows = [
-            (row["what"], f"{row['units']:,}", *(f"{row[k]:,}" if row[k] else "" for k in _COUNTS),
-             format_seconds(row["seconds"]))
-            for row in self.rows
-        ]  # fmt: skip
-        sums = (f"{sum(row[key] for row in self.rows):,}" for key in _COUNTS)
-        total = format_seconds(self.pending_seconds)
-        rows.append(("in all", f"{len(self.pending):,}", *sums, total))
-        head = ("what", "units", "modules", "inversions", "about")
-        width = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        lines = [
-            "  "
-            + "   ".join(
-                cell.ljust(w) if i == 0 else cell.rjust(w)
-                for i, (cell, w) in enumerate(zip(row, width, strict=True))
-            ).rstrip()
-            for row in (head, *rows)
-        ]
-        done = len(self.units) - len(self.pending)
-        lines.insert(0, f"{done} of {len(self.units)} units are done already; to do:")
-        if not done:
-            lines[0] = f"{len(self.units)} units of work:"
+        rows = self.pending.groupby("what", sort=False).agg(
+            units=("what", "size"),
+            modules=("modules", "sum"),
+            inversions=("inversions", "sum"),
+            about=("seconds", "sum"),
+        )
+        rows.loc["in all"] = rows.sum()
+        about = rows.pop("about").map(format_seconds)
+        shown = rows.map(lambda n: f"{n:,.0f}" if n else "").assign(about=about)
+        table = shown.rename_axis(index=None, columns="what").to_string()
+        total, left = len(self.frame), len(self.pending)
+        first = f"{total} units of work:"
+        if left < total:
+            first = f"{total - left} of {total} units are done already; to do:"
+        lines = [first, *(f"  {line}" for line in table.splitlines())]
         if self.original_seconds:
             lines.append(
                 "The same modules and inversions the original's way, one at a time in PyTorch, "
@@ -251,106 +201,66 @@ class Plan:
         return "\n".join(lines)
 
 
-_COUNTS = ("modules", "inversions")
-
-
 def make_plan(
     settings: Settings,
-    units: Sequence[Unit],
-    done: Iterable[Unit],
+    tasks: Sequence[Task],
+    done: Collection[Task],
     skipped: list[dict[str, str]],
-    rates: Mapping[str, Rates],
+    rates: Mapping[str, Mapping[str, Any]],
     n_threads: int,
 ) -> Plan:
-    """Count and add up.
+    """Estimate every task from the rates of its data set; ``n_threads``: of the clustering."""
+    import pandas as pd
 
-    Parameters
-    ----------
-    settings : Settings
-    units : sequence of Unit
-        All of the run, in the order of work.
-    done : iterable of Unit
-        Those among them that are done.
-    skipped : list of dict
-        As :func:`units.list_units` gives it.
-    rates : mapping of str to Rates
-        For each data set.
-    n_threads : int
-        Threads of the clustering.
-
-    Returns
-    -------
-    Plan
-    """
-    finished = set(done)
-    seconds: dict[Unit, float] = {}
-    rows: dict[str, dict[str, Any]] = {}
-    original_seconds = 0.0
-    with_modules: dict[bool, set[str]] = {True: set(), False: set()}
-    for unit in units:
-        spec, rate = settings.spec(unit.data), rates[unit.data]
-        pending = unit not in finished
-        # The figures' modules are trained once for all figures of a data set.
-        trained = with_modules[pending]
-        modules, inversions = _counts(unit, spec, rate, unit.data not in trained)
-        if unit.kind in ("cross", "reconstruction", "decision"):
-            trained.add(unit.data)
+    rows, original_seconds, trained = [], 0.0, set()
+    for task in tasks:
+        spec, rate, pending = settings.spec(task.data), rates[task.data], task not in done
+        modules, inversions = _counts(task, spec, rate)
+        if task.kind in FIGURES:
+            # The figures' modules are trained once for all figures of a data set.
+            modules *= (task.data, pending) not in trained
+            trained.add((task.data, pending))
         episodes = modules * spec.n_episodes
-        original_seconds += episodes / rate.original_episodes
-        original_seconds += inversions / rate.original_inversions
-        seconds[unit] = episodes / rate.episodes + inversions / rate.inversions
-        seconds[unit] += _other_seconds(unit, settings, rate, n_threads)
-        if pending:
-            what = f"{_WORDS[unit.kind]}, {unit.method + ', ' if unit.method else ''}{unit.data}"
-            row = rows.setdefault(
-                what, {"what": what, "units": 0, "modules": 0, "inversions": 0, "seconds": 0.0}
-            )
-            row["units"] += 1
-            row["modules"] += modules
-            row["inversions"] += inversions
-            row["seconds"] += seconds[unit]
-    left = [unit for unit in units if unit not in finished]
-    return Plan(list(units), left, seconds, list(rows.values()), skipped, original_seconds)
+        original_seconds += episodes / rate["original_episodes"]
+        original_seconds += inversions / rate["original_inversions"]
+        seconds = episodes / rate["episodes"] + inversions / rate["inversions"]
+        seconds += _other_seconds(task, settings, rate, n_threads)
+        words = (_WORDS.get(task.kind, "figures"), task.method, task.data)
+        what = ", ".join(word for word in words if word)
+        rows.append((task, what, modules, inversions, seconds, pending))
+    columns = ["task", "what", "modules", "inversions", "seconds", "pending"]
+    frame = pd.DataFrame(rows, columns=columns).astype({"pending": bool})
+    return Plan(frame, skipped, original_seconds)
 
 
-_WORDS = {
-    "types": "types",
-    "grid": "noise grid",
-    "cross": "figures",
-    "reconstruction": "figures",
-    "decision": "figures",
-    "forward": "forward LSTM",
-    "baseline": "baseline",
-}
-
-
-def _counts(unit: Unit, spec: DataSpec, rate: Rates, train_figures: bool) -> tuple[int, int]:
-    """Modules that a unit trains, and inversions of 50 iterations that it makes."""
-    C = rate.n_classes
-    if unit.kind == "grid":
-        modules = len(spec.noise_levels(unit.subset)) * C
-        return modules, modules * rate.n_test
-    if unit.kind in ("types", "forward", "baseline"):
+def _counts(task: Task, spec: DataSpec, rate: Mapping[str, Any]) -> tuple[int, int]:
+    """Modules that a task trains, and inversions of 50 iterations that it makes."""
+    C = rate["n_classes"]
+    if task.kind == "grid":
+        modules = len(spec.noise_levels(task.subset)) * C
+        return modules, modules * rate["n_test"]
+    if task.kind not in FIGURES:
         return 0, 0
-    targets = {"cross": 2 * N_CROSS * C * C, "reconstruction": N_TYPES, "decision": C}[unit.kind]
-    return C * train_figures, targets
+    return C, {"cross": 2 * N_CROSS * C * C, "reconstruction": N_TYPES, "decision": C}[task.kind]
 
 
-def _other_seconds(unit: Unit, settings: Settings, rate: Rates, n_threads: int) -> float:
+def _other_seconds(
+    task: Task, settings: Settings, rate: Mapping[str, Any], n_threads: int
+) -> float:
     """Expected time of what isn't training and inverting modules."""
-    if unit.kind == "types":
-        return _CLUSTERING_SECONDS * rate.n_train / n_threads * (unit.subset == "clustered")
-    if unit.kind == "baseline":
-        return _BASELINE_SECONDS.get(unit.method, 5.0)
-    if unit.kind != "forward" or rate.forward_steps is None:
+    if task.kind == "types":
+        return _CLUSTERING_SECONDS * rate["n_train"] / n_threads * (task.subset == "clustered")
+    if task.kind == "baseline":
+        return _BASELINE_SECONDS.get(task.method, 5.0)
+    if task.kind != "forward" or rate["forward_steps"] is None:
         return 0.0
-    spec = settings.spec(unit.data)
+    spec = settings.spec(task.data)
     budget = spec.forward[settings.budget]
-    n, epochs = N_TYPES * rate.n_classes, budget.epochs_types
-    if unit.subset == "full":
-        n, epochs = min(budget.n_full or rate.n_train, rate.n_train), budget.epochs_full
+    n, epochs = N_TYPES * rate["n_classes"], budget.epochs_types
+    if task.subset == "full":
+        n, epochs = min(budget.n_full or rate["n_train"], rate["n_train"]), budget.epochs_full
     # Keras' rate is taken to be torch's.
-    return epochs * -(-n // spec.batch_size) / rate.forward_steps
+    return epochs * -(-n // spec.batch_size) / rate["forward_steps"]
 
 
 def format_seconds(seconds: float) -> str:

@@ -1,14 +1,14 @@
-"""The paper's own numbers: its thirteen tables as printed, and what is known to be wrong in them.
+"""The paper's own numbers: its thirteen tables as printed, read from ``published/*.csv``.
 
-Source: M. Hobbhahn, "Modular Inverse Classification using Generative Models", 2019. Each figure
-there is one run with one seed. The CSV files in ``published/`` hold the tables as printed; slips
-are listed in :data:`SLIPS` and corrected nowhere but in the noise labels of Table 8.
+Each figure there is one run with one seed. Known errors of the paper are listed in :data:`SLIPS`
+and corrected nowhere except in the noise labels of Table 8.
 """
 
 from __future__ import annotations
 
+import functools
 from importlib import resources
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,9 +17,7 @@ __all__ = [
     "CELLS",
     "GLM_TABLES",
     "GRID_TABLES",
-    "SLIPS",
     "SOURCE",
-    "Slip",
     "accuracy_by_types",
     "comparison",
     "forward",
@@ -28,7 +26,8 @@ __all__ = [
     "noise_glm",
     "noise_grid",
     "read_table",
-    "slips_of",
+    "slips",
+    "unmatched",
 ]
 
 SOURCE = 'M. Hobbhahn, "Modular Inverse Classification using Generative Models", 2019'
@@ -43,129 +42,24 @@ CELLS = (
 GRID_TABLES = dict(zip(CELLS, (2, 7, 8, 9), strict=True))
 GLM_TABLES = dict(zip(CELLS, (3, 10, 11, 12), strict=True))
 
-_FILES = {
-    1: "table01_accuracy_no_noise.csv",
-    2: "table02_noise_mnist_clustered.csv",
-    3: "table03_glm_mnist_clustered.csv",
-    4: "table04_iterations_summary.csv",
-    5: "table05_forward.csv",
-    6: "table06_comparison.csv",
-    7: "table07_noise_mnist_random.csv",
-    8: "table08_noise_characters_clustered.csv",
-    9: "table09_noise_characters_random.csv",
-    10: "table10_glm_mnist_random.csv",
-    11: "table11_glm_characters_clustered.csv",
-    12: "table12_glm_characters_random.csv",
-    13: "table13_iterations.csv",
-}
-
 # Table 13's names of the data sets.
 _TABLE_13 = dict(
     zip(("MNIST clustered", "MNIST random", "Chars clustered", "Chars random"), CELLS, strict=True)
 )
 
 
-class Slip(NamedTuple):
-    """A known slip of the paper.
+@functools.cache
+def _read(start: str) -> pd.DataFrame:
+    import pandas as pd
 
-    Attributes
-    ----------
-    tables : tuple of int
-        The tables it concerns.
-    text : str
-        What is wrong, and how one can tell.
-    """
-
-    tables: tuple[int, ...]
-    text: str
-
-
-SLIPS = (
-    Slip(
-        (8,),
-        "Table 8 prints the noise labels 0.1/0.0001 and 0.2/0.0002 twice. Its rows are taken in "
-        "the order of all the other tables (0.1/0.0001, 0.1/0.0002, 0.2/0.0001, 0.2/0.0002): with "
-        "these labels its accuracies give the paper's GLM (Table 11) to the printed digits.",
-    ),
-    Slip(
-        (8, 9),
-        "Tables 8 and 9 print 16 of the 20 letters: v, w, y and z are missing.",
-    ),
-    Slip(
-        (8,),
-        "In Table 8 the rows 0/0, 0.1/0 and 0.1/0.0001 hold fractions that the letter counts of "
-        "the other rows (a 23, g 15, h 17, l 22, n 17, o 17, ...) can't give: another, smaller "
-        "test subset.",
-    ),
-    Slip(
-        (8,),
-        "In Table 8 the row 0.2/0.0001 seems shifted by one letter from o on (one value is "
-        "missing, the last one belongs to no letter printed), and 0.060 for h in the row "
-        "0.2/0.0002 is no fraction of h's 17 test letters.",
-    ),
-    Slip(
-        (2, 3, 13),
-        "Table 13 has the accuracies of MNIST clustered 0.2/0.1 and 0.2/0.25 the other way round "
-        "than Table 2. Table 2 is right: its per-class accuracies add up to its overall ones, and "
-        "it gives the GLM of Table 3.",
-    ),
-    Slip(
-        (8, 11, 13),
-        "Table 13 has the accuracies of characters clustered 0.1/0.0002 and 0.2/0.0001 the other "
-        "way round than Table 8's order; Table 8's order gives the GLM of Table 11, Table 13's "
-        "does not.",
-    ),
-    Slip(
-        (4, 13),
-        "Characters clustered without noise: MSE 0.257 after 50 iterations in Table 4, 0.266 in "
-        "Table 13; the best MSE after 0 iterations is 0.226 in Table 4, where Table 13 has nothing "
-        "below 0.257.",
-    ),
-    Slip(
-        (4, 13),
-        "The best MSE of MNIST random, 0.041 (0.2/0.1), is out of line with its neighbours "
-        "(0.065 to 0.076).",
-    ),
-    Slip(
-        (5, 6),
-        "Forward classification of clustered characters: 0.613 in Table 5, 0.504 (MNIST's figure "
-        "for random types) in Table 6.",
-    ),
-)
-
-
-def slips_of(number: int) -> list[str]:
-    """Texts of the known slips that concern a table.
-
-    Parameters
-    ----------
-    number : int
-        Table, 1 to 13.
-
-    Returns
-    -------
-    list of str
-    """
-    return [slip.text for slip in SLIPS if number in slip.tables]
+    folder = resources.files(__package__) / "published"
+    (path,) = (path for path in folder.iterdir() if path.name.startswith(start))
+    with path.open(encoding="utf-8") as file:
+        return pd.read_csv(file)
 
 
 def read_table(number: int) -> pd.DataFrame:
-    """Read one table as printed.
-
-    Parameters
-    ----------
-    number : int
-        Table, 1 to 13.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Numbers are float64, names are str.
-
-    Raises
-    ------
-    ValueError
-        If there is no such table.
+    """Table 1 to 13 as printed: numbers are float64, names are str.
 
     Examples
     --------
@@ -174,63 +68,46 @@ def read_table(number: int) -> pd.DataFrame:
     0       mnist   0.562       0.83
     1  characters   0.720       0.88
     """
-    import pandas as pd
-
-    if number not in _FILES:
-        raise ValueError(f"read_table: number must be 1 to {len(_FILES)}, got {number!r}")
-    path = resources.files(__package__) / "published" / _FILES[number]
-    with path.open(encoding="utf-8") as file:
-        frame = pd.read_csv(file)
+    frame = _read(f"table{number:02d}_")
     # A column without a decimal point is still one of fractions.
-    numeric = frame.select_dtypes("number").columns
-    return frame.astype(dict.fromkeys(numeric, "float64"))
+    return frame.astype(dict.fromkeys(frame.select_dtypes("number").columns, "float64"))
+
+
+def slips(number: int | None = None) -> list[str]:
+    """The known errors of the paper that concern a table; None: all of them."""
+    frame = _read("slips")
+    concerned = [number is None or str(number) in tables.split() for tables in frame["tables"]]
+    return frame.loc[concerned, "text"].tolist()
+
+
+def unmatched() -> list[str]:
+    """What of the paper's runs could not be matched, and the likely causes of differences."""
+    return _read("unmatched")["text"].tolist()
 
 
 def accuracy_by_types() -> pd.DataFrame:
-    """Table 1: accuracy without noise, clustered and random types.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns data, subset, accuracy.
-    """
-    return _long(read_table(1), "accuracy")
+    """Table 1, accuracy without noise: data, subset, accuracy."""
+    return _long(read_table(1))
 
 
 def forward() -> pd.DataFrame:
-    """Table 5: accuracy of forward classification.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns data, subset (clustered, random, full), accuracy.
-    """
-    return _long(read_table(5), "accuracy")
+    """Table 5, forward classification: data, subset (clustered, random, full), accuracy."""
+    return _long(read_table(5))
 
 
-def _long(frame: pd.DataFrame, value: str) -> pd.DataFrame:
-    frame = frame.melt("dataset", var_name="subset", value_name=value)
+def _long(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.melt("dataset", var_name="subset", value_name="accuracy")
     return frame.rename(columns={"dataset": "data"})
 
 
 def noise_grid(data: str, subset: str) -> pd.DataFrame:
-    """Tables 2, 7, 8, 9: accuracy of the nine noise settings, with the right noise labels.
-
-    Parameters
-    ----------
-    data : {"mnist", "characters"}
-    subset : {"clustered", "random"}
+    """Tables 2, 7, 8, 9, accuracy of the nine noise settings, with the right noise labels.
 
     Returns
     -------
     pandas.DataFrame
         Columns noise_in, noise_out, overall and one per class that the paper prints. In Table 8 the
-        labels of the last four rows are corrected (see :data:`SLIPS`); no accuracy is changed.
-
-    Raises
-    ------
-    ValueError
-        If there is no such data set.
+        labels of the last four rows are corrected (see :func:`slips`); no accuracy is changed.
 
     Examples
     --------
@@ -241,7 +118,7 @@ def noise_grid(data: str, subset: str) -> pd.DataFrame:
     7       0.2     0.0001    0.898
     8       0.2     0.0002    0.873
     """
-    frame = read_table(GRID_TABLES[_cell("noise_grid", data, subset)])
+    frame = read_table(GRID_TABLES[data, subset])
     if (data, subset) == ("characters", "clustered"):
         labels = ["noise_in", "noise_out"]
         frame[labels] = noise_grid("characters", "random")[labels]
@@ -249,34 +126,17 @@ def noise_grid(data: str, subset: str) -> pd.DataFrame:
 
 
 def noise_glm(data: str, subset: str) -> pd.DataFrame:
-    """Tables 3, 10, 11, 12: the GLM on the nine overall accuracies.
+    """Tables 3, 10, 11, 12, the GLM on the nine overall accuracies.
 
-    Parameters
-    ----------
-    data : {"mnist", "characters"}
-    subset : {"clustered", "random"}
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns term, coef, std_err, z, p, ci_low, ci_high; terms are named as
-        :func:`micfast.experiments.paper.statistics.noise_terms` names them.
-
-    Raises
-    ------
-    ValueError
-        If there is no such data set.
+    Columns term (as in :func:`statistics.noise_terms`), coef, std_err, z, p, ci_low, ci_high.
     """
-    return read_table(GLM_TABLES[_cell("noise_glm", data, subset)])
+    return read_table(GLM_TABLES[data, subset])
 
 
 def iterations() -> pd.DataFrame:
-    """Table 13: accuracy and MSE after 0 and 50 iterations, as printed.
+    """Table 13, accuracy and MSE after 0 and 50 iterations, as printed; 36 rows.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Columns data, subset, noise_in, noise_out, accuracy_0, accuracy_50, mse_0, mse_50; 36 rows.
+    Columns data, subset, noise_in, noise_out, accuracy_0, accuracy_50, mse_0, mse_50.
     """
     import pandas as pd
 
@@ -286,14 +146,11 @@ def iterations() -> pd.DataFrame:
 
 
 def iterations_summary() -> pd.DataFrame:
-    """Table 4: accuracy and MSE after 0 and 50 iterations, without noise and at best.
+    """Table 4, accuracy and MSE after 0 and 50 iterations, without noise and at best.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Columns data, subset, n_iter, accuracy, accuracy_best, mse, mse_best. The best accuracies
-        are those of the noise setting with the highest accuracy after 50 iterations, the best
-        MSEs those of the setting with the lowest MSE after 50 iterations.
+    Columns data, subset, n_iter, accuracy, accuracy_best, mse, mse_best. The best accuracies are
+    those of the noise setting with the highest accuracy after 50 iterations, the best MSEs those
+    of the setting with the lowest MSE after 50 iterations.
     """
     frame = read_table(4)
     parts = frame.pop("dataset_iterations").str.extract(r"^(\w+) (\w+) \((\d+)\)$")
@@ -304,18 +161,5 @@ def iterations_summary() -> pd.DataFrame:
 
 
 def comparison() -> pd.DataFrame:
-    """Table 6: all methods, as printed.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns method, data, accuracy.
-    """
+    """Table 6, all methods: method, data, accuracy."""
     return read_table(6).melt("method", var_name="data", value_name="accuracy")
-
-
-def _cell(function: str, data: str, subset: str) -> tuple[str, str]:
-    if (data, subset) not in CELLS:
-        allowed = ", ".join("/".join(cell) for cell in CELLS)
-        raise ValueError(f"{function}: data/subset must be one of {allowed}, got {data}/{subset}")
-    return data, subset

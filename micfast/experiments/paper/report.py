@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from micfast._io import write_text
+from micfast.io import write_text
 
 if TYPE_CHECKING:
     import os
@@ -93,7 +93,7 @@ def write_report(
         luck=_show_luck(luck(tables)),
         figures=[_show_figure(figure) for figure in figures],
         skipped=_skipped(manifest),
-        slips=[slip.text for slip in published.SLIPS],
+        slips=published.slips(),
         command=_command(manifest),
         details=_details(manifest),
     )
@@ -287,34 +287,22 @@ def _cells(shown: pd.DataFrame) -> dict[str, Any]:
 
 def _show_luck(frame: pd.DataFrame) -> dict[str, Any] | None:
     """The paper's overall accuracies among runs of ours, None without intervals."""
-    import pandas as pd
-
-    known = frame[frame["outside"].notna()]
-    if known.empty:
+    if frame.empty:
         return None
-    outside = known["outside"].astype(bool)
-    above = outside & (known["paper"] > known["run_high"])
-    shown = pd.DataFrame(
-        {
-            "data": known["data"],
-            "types": known["subset"],
-            "noise in / out": [
-                f"{i:g} / {o:g}" for i, o in zip(known["noise_in"], known["noise_out"], strict=True)
-            ],
-            "ours": known["ours"].map("{:.3f}".format),
-            "one run of ours": [
-                f"[{low:.3f}, {high:.3f}]"
-                for low, high in zip(known["run_low"], known["run_high"], strict=True)
-            ],
-            "paper": known["paper"].map("{:.3f}".format) + outside.map({True: _MARK, False: ""}),
-            "the paper's run": [
-                "lucky" if a else "unlucky" if o else "as expected"
-                for a, o in zip(above, outside, strict=True)
-            ],
-        }
+    marks = frame["luck"].map({"as expected": ""}).fillna(_MARK)
+    limits = zip(frame["run_low"], frame["run_high"], strict=True)
+    settings = zip(frame["noise_in"], frame["noise_out"], strict=True)
+    shown = frame[["data", "subset"]].rename(columns={"subset": "types"})
+    shown = shown.assign(
+        **{"noise in / out": [f"{i:g} / {o:g}" for i, o in settings]},
+        ours=frame["ours"].map("{:.3f}".format),
+        **{"one run of ours": [f"[{low:.3f}, {high:.3f}]" for low, high in limits]},
+        paper=frame["paper"].map("{:.3f}".format) + marks,
+        **{"the paper's run": frame["luck"]},
     )
-    counts = {"n": len(known), "above": int(above.sum()), "below": int((outside & ~above).sum())}
-    return counts | _cells(shown)
+    counts = frame["luck"].value_counts()
+    above, below = int(counts.get("lucky", 0)), int(counts.get("unlucky", 0))
+    return {"n": len(frame), "above": above, "below": below} | _cells(shown)
 
 
 def _show_figure(figure: FigureFile) -> dict[str, str]:

@@ -1,7 +1,4 @@
-"""``micfast reproduce``: plan, work, manifest, and at the end tables, figures and report.
-
-Owns the order of things and what the manifest says; the work is done by ``units``.
-"""
+"""``micfast reproduce``: plan, work, manifest, and at the end tables, figures and report."""
 
 from __future__ import annotations
 
@@ -13,8 +10,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,21 +19,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from micfast.experiments.paper import results
 from micfast.experiments.paper.plan import Plan, format_seconds, make_plan, measure_rates
+from micfast.experiments.paper.results import ResultsError
 from micfast.experiments.paper.settings import DataSpec, Settings
-from micfast.experiments.paper.store import Store, StoreError
-from micfast.experiments.paper.units import Unit, Worker, list_units
+from micfast.experiments.paper.work import Context, compute, list_tasks, load_dataset
+from micfast.experiments.threads import torch_threads
 
 if TYPE_CHECKING:
     from micfast.data import Dataset
 
 __all__ = ["reproduce"]
 
-_PACKAGES = ("scikit-learn", "scipy", "tslearn")  # what types depend on, beside micfast
+_PACKAGES = ("scikit-learn", "scipy", "tslearn")  # what types depend on, besides micfast
 _OTHERS = ("pandas", "statsmodels", "matplotlib", "keras", "aeon", "numba")
 # Several packages bring this module; the report wants its version under the module's name.
 _TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tensorflow-macos")
-_REPORT_NEEDS = ("pandas", "statsmodels", "tabulate", "jinja2")
+_REPORT_NEEDS = ("statsmodels", "tabulate", "jinja2")
+_MANIFEST = "manifest.json"
 
 
 def reproduce(
@@ -58,8 +58,8 @@ def reproduce(
 ) -> Path | None:
     """Run the paper's experiments and write all their results into a folder.
 
-    What is done is kept: after a kill at any moment, the same call with ``resume=True`` goes on
-    behind the last finished unit and ends with the same bytes in ``raw/``.
+    Finished work is kept: after a kill at any moment, the same call with ``resume=True`` continues
+    after the last completed unit and ends with the same bytes in ``raw/``.
 
     Parameters
     ----------
@@ -79,12 +79,11 @@ def reproduce(
     noise : two floats
         Noise levels (in, out) with which the figures' modules are trained.
     resume : bool
-        Go on in a folder that a run with the same settings has begun; a folder with nothing in it
-        is as good.
+        Continue in a folder that a run with the same settings has begun.
     report_only : bool
-        Do no unit; make tables, figures and report of the raw results that are there.
+        Compute nothing; make tables, figures and report of the raw results that are there.
     dry_run : bool
-        Only tell the plan; nothing is written.
+        Only print the plan; nothing is written.
     report : bool
         False: no tables, figures and report.
     n_threads : int, optional
@@ -101,12 +100,8 @@ def reproduce(
 
     Raises
     ------
-    StoreError
+    ResultsError
         If the folder holds something else, or the results of other settings, or is in use.
-    ValueError, OSError
-        If an argument has a value that it can't have, or the data can't be had.
-    RuntimeError
-        If a package is missing that the report needs.
 
     Examples
     --------
@@ -117,52 +112,37 @@ def reproduce(
         raise ValueError(f"reproduce: n_threads must be at least 1, got {n_threads}")
     if (report or report_only) and not dry_run:
         _check_report_packages()
-    say = print if progress else _say_nothing
-    store = Store(out)
+    out = Path(out)
     if report_only:
-        return _report_again(store)
+        return _report_again(out)
     settings = Settings.make(
         only=only, data=data, seeds=seeds, budget=budget, noise=noise, specs=specs
     )
-    _begun(store, resume)
-    with _threads(n_threads), contextlib.nullcontext() if dry_run else store.locked():
+    _read_manifest(out, resume)
+    with torch_threads(n_threads), contextlib.nullcontext() if dry_run else results.locked(out):
         # Once more: before the lock, another run may have begun here.
-        before = _begun(store, resume)
-        worker = Worker(settings, store, n_threads)
-        datasets = {spec.name: worker.dataset(spec.name, 0) for spec in settings.specs}
-        settings = replace(settings, targets=_targets(settings, datasets, list(targets)))
-        worker.settings = settings
+        before = _read_manifest(out, resume)
+        datasets = {spec.name: load_dataset(spec, 0) for spec in settings.specs}
+        settings = replace(settings, targets=_targets(settings, datasets, targets))
         same = {
             "settings": settings.identity(),
             "data": {name: _checksums(dataset) for name, dataset in datasets.items()},
             "computed_with": _computed_with(),
         }
         if before is not None:
-            _check_same(store, before, same)
-        plan, rates = _plan(settings, store, datasets, n_threads)
-        say(plan)
+            _check_same(out, before, same)
+        plan, rates = _plan(settings, out / "raw", datasets, n_threads)
+        if progress:
+            print(plan)
         if dry_run:
             return None
-        store.prepare()
-        manifest = _Manifest(store, before, same, plan, rates)
-        try:
-            _work(plan, worker, manifest, progress)
-        except KeyboardInterrupt:
-            say(f"{manifest.n_done} units are done and kept: resume to go on")
-            raise
-        store.assemble()
-        manifest.finish()
-        return _write_report(store, manifest.content) if report else None
-
-
-def _say_nothing(*args: object) -> None:
-    pass
-
-
-def _threads(n_threads: int | None) -> contextlib.AbstractContextManager[None]:
-    from micfast.experiments.demo import _threads
-
-    return _threads(n_threads)
+        results.prepare(out)
+        manifest = _begin_manifest(before or {}, same, plan, rates)
+        context = Context(settings, lambda file: results.read(out / "raw" / file), n_threads)
+        _work(out, plan, context, manifest, progress)
+        manifest |= results.assemble(out / "raw") | {"finished": True}
+        results.write(out / _MANIFEST, manifest)
+        return _write_report(out, manifest) if report else None
 
 
 # -- checks --------------------------------------------------------------------------------------
@@ -177,33 +157,33 @@ def _check_report_packages() -> None:
         )
 
 
-def _begun(store: Store, resume: bool) -> dict[str, Any] | None:
+def _read_manifest(out: Path, resume: bool) -> dict[str, Any] | None:
     """The manifest of the run to resume; None for a new run."""
-    if store.is_new():
+    if results.is_new(out):
         return None
-    manifest = store.read_manifest()
-    if manifest is None:
-        raise StoreError(
-            f"reproduce: {store.out} is not empty and holds no results of reproduce: give another "
-            "folder"
+    if not (out / _MANIFEST).is_file():
+        raise ResultsError(
+            f"reproduce: {out} is not empty and holds no results of reproduce: give another folder"
         )
+    manifest = results.read(out / _MANIFEST)
+    if "settings" not in manifest:
+        raise ResultsError(f"{out / _MANIFEST}: not the manifest of `micfast reproduce`")
     if not resume:
-        raise StoreError(
-            f"reproduce: {store.out} holds results already: resume them (--resume) or give "
-            "another folder"
+        raise ResultsError(
+            f"reproduce: {out} holds results already: resume them (--resume) or give another folder"
         )
     return manifest
 
 
-def _check_same(store: Store, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _check_same(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to mix results that were made in different ways."""
-    different = [
+    differences = [
         line for key, value in now.items() for line in _differences(key, before.get(key), value)
     ]
-    if different:
-        raise StoreError(
-            f"reproduce: can't resume {store.out}, which was begun in another way: "
-            f"{'; '.join(different)}"
+    if differences:
+        raise ResultsError(
+            f"reproduce: can't resume {out}, which was begun in another way: "
+            f"{'; '.join(differences)}"
         )
 
 
@@ -216,9 +196,9 @@ def _differences(path: str, before: Any, now: Any) -> Iterator[str]:
 
 
 def _targets(
-    settings: Settings, datasets: Mapping[str, Dataset], given: list[str]
+    settings: Settings, datasets: Mapping[str, Dataset], given: Iterable[str]
 ) -> dict[str, tuple[str, int]]:
-    """The target of each data set, of those given or its own."""
+    """The target of each data set: of those given, or its default."""
     targets = dict(settings.targets)
     chosen: dict[str, str] = {}
     for text in given:
@@ -249,233 +229,173 @@ def _targets(
     return targets
 
 
-# -- plan and work -------------------------------------------------------------------------------
+# -- plan, work, report --------------------------------------------------------------------------
 
 
 def _plan(
-    settings: Settings, store: Store, datasets: Mapping[str, Dataset], n_threads: int | None
+    settings: Settings, raw: Path, datasets: Mapping[str, Dataset], n_threads: int | None
 ) -> tuple[Plan, dict[str, Any]]:
     import torch
 
-    units, skipped = list_units(settings)
-    done = [unit for unit in units if store.has(unit.file)]
+    tasks, skipped = list_tasks(settings)
     rates = {
         spec.name: measure_rates(
             spec,
             datasets[spec.name],
-            forward=any(u.kind == "forward" and u.data == spec.name for u in units),
+            forward=any(t.kind == "forward" and t.data == spec.name for t in tasks),
             n_threads=n_threads,
         )
         for spec in settings.specs
     }
+    done = {task for task in tasks if (raw / task.file).is_file()}
     threads = n_threads or torch.get_num_threads()
-    plan = make_plan(settings, units, done, skipped, rates, threads)
-    return plan, {name: asdict(rate) for name, rate in rates.items()}
+    return make_plan(settings, tasks, done, skipped, rates, threads), rates
 
 
-def _work(plan: Plan, worker: Worker, manifest: _Manifest, progress: bool) -> None:
-    """Do the pending units; each is in the folder before the next begins."""
-    with _progress(plan, progress) as show:
-        for unit in plan.pending:
-            begin = time.perf_counter()
-            content = worker.run(unit, show(unit))
-            worker.store.write(unit.file, content)
-            manifest.add(unit, content, time.perf_counter() - begin)
-
-
-@contextlib.contextmanager
-def _progress(plan: Plan, shown: bool) -> Iterator[Callable[[Unit], Callable[[float], object]]]:
-    """Give what is called at the start of a unit; it gives what takes the fraction done.
-
-    A bar on a terminal, a line per unit elsewhere.
-    """
+def _work(
+    out: Path, plan: Plan, context: Context, manifest: dict[str, Any], progress: bool
+) -> None:
+    """Do the pending tasks; each is in the folder before the next begins."""
     from tqdm.auto import tqdm
 
-    total = plan.pending_seconds
-    before, begin, number = 0.0, time.perf_counter(), 0
-    current: Unit | None = None
-    # In expected seconds, so that a long unit counts as long; smoothing=0: the mean rate.
+    begin, session = time.perf_counter(), manifest["sessions"][-1]
+    seconds_before, todo = manifest["seconds"], plan.pending
+    expected = todo["seconds"].sum()
+
+    def note() -> None:
+        session["seconds"] = time.perf_counter() - begin
+        manifest["seconds"] = seconds_before + session["seconds"]
+        results.write(out / _MANIFEST, manifest)
+
+    note()
+    # In expected seconds, so that a long task counts as long; smoothing=0: the mean rate.
     with tqdm(
-        total=total,
-        disable=not (shown and sys.stderr.isatty()),
+        total=expected,
+        disable=not (progress and sys.stderr.isatty()),
         smoothing=0,
         bar_format="{percentage:3.0f}%|{bar}| {elapsed}, {remaining} left, {desc}",
     ) as bar:
-
-        def start(unit: Unit) -> Callable[[float], object]:
-            nonlocal before, current, number
-            if current is not None:
-                before += plan.seconds[current]
-            current, number = unit, number + 1
-            name = f"{number} of {len(plan.pending)}: {unit.id}"
-            bar.set_description_str(name, refresh=False)
-            if shown and bar.disable:
-                seconds = time.perf_counter() - begin
-                left = seconds / before * (total - before) if before else total
-                print(f"{name}, about {format_seconds(left)} left", file=sys.stderr, flush=True)
-            begun = before
-
-            def report(fraction: float) -> None:
-                bar.update(begun + fraction * plan.seconds[unit] - bar.n)
-
-            report(0.0)
-            return report
-
-        yield start
-        bar.update(total - bar.n)
+        finished = 0.0
+        for number, (task, seconds) in enumerate(zip(todo["task"], todo["seconds"], strict=True)):
+            name, start = f"{number + 1} of {len(todo)}: {task.id}", time.perf_counter()
+            bar.set_description_str(name)
+            if progress and bar.disable:
+                speed = (start - begin) / finished if finished else 1.0
+                left = format_seconds(speed * (expected - finished))
+                print(f"{name}, about {left} left", file=sys.stderr, flush=True)
+            try:
+                results.write(out / "raw" / task.file, compute(task, context))
+            except KeyboardInterrupt:
+                if progress:
+                    print(f"{len(manifest['units'])} units are done and kept: resume to go on")
+                raise
+            manifest["units"][task.id] = time.perf_counter() - start
+            session["n_units"] += 1
+            note()
+            finished += seconds
+            bar.update(seconds)
 
 
-def _report_again(store: Store) -> Path:
-    if store.is_new() or (manifest := store.read_manifest()) is None:
-        raise StoreError(f"reproduce: {store.out} holds no results to report")
-    with store.locked():
-        store.prepare()
-        store.assemble()
-        return _write_report(store, manifest)
+def _report_again(out: Path) -> Path:
+    if results.is_new(out):
+        raise ResultsError(f"reproduce: {out} holds no results to report")
+    manifest = _read_manifest(out, resume=True)
+    assert manifest is not None
+    with results.locked(out):
+        results.prepare(out)
+        return _write_report(out, manifest | results.assemble(out / "raw"))
 
 
-def _write_report(store: Store, manifest: Mapping[str, Any]) -> Path:
+def _write_report(out: Path, manifest: Mapping[str, Any]) -> Path:
     """Tables, figures, report and, for a repository, the claims as Markdown."""
-    from micfast._io import write_text
     from micfast.experiments.paper.claims import check_claims, claims_markdown
     from micfast.experiments.paper.figures import draw_figures
+    from micfast.experiments.paper.raw import load_raw
     from micfast.experiments.paper.report import write_report
     from micfast.experiments.paper.tables import build_tables, write_tables
+    from micfast.io import write_text
 
-    folders = store.out / "tables", store.out / "figures"
-    for folder in folders:
-        folder.mkdir(exist_ok=True)
-    tables = build_tables(store.raw)
-    write_tables(tables, folders[0])
-    figures = draw_figures(store.raw, folders[1])
-    claims = check_claims(store.raw)
-    text = claims_markdown(store.raw, dict(manifest), claims=claims)
-    write_text(store.out / "reproduction.md", text)
-    return write_report(store.out, tables, figures, claims, dict(manifest))
+    raw = load_raw(out / "raw")
+    tables, claims = build_tables(raw), check_claims(raw)
+    write_tables(tables, out / "tables")
+    figures = draw_figures(out / "raw", out / "figures")
+    write_text(out / "reproduction.md", claims_markdown(raw, tables, claims, manifest))
+    return write_report(out, tables, figures, claims, manifest)
 
 
 # -- manifest ------------------------------------------------------------------------------------
 
 
-class _Manifest:
-    """What is known of a run; written after every unit.
+def _begin_manifest(
+    before: Mapping[str, Any], same: Mapping[str, Any], plan: Plan, rates: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is known of a run.
 
     ``settings``, ``data`` and ``computed_with`` must be equal in a run that resumes it. Times stand
     here alone: those of units whose process was killed before it could note them are null.
     """
-
-    def __init__(
-        self,
-        store: Store,
-        before: Mapping[str, Any] | None,
-        same: Mapping[str, Any],
-        plan: Plan,
-        rates: Mapping[str, Any],
-    ) -> None:
-        self._store = store
-        self._begin = time.perf_counter()
-        before = before or {}
-        self._session = {
-            "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "seconds": 0.0,
-            "n_units": 0,
-            **_commit(),
-            "machine": _machine(),
-        }
-        self._sessions = [*before.get("sessions", []), self._session]
-        noted = before.get("units", {})
-        units = {
-            unit.id: noted.get(unit.id) or {"seconds": None, **_facts(unit, store.read(unit.file))}
-            for unit in plan.units
-            if unit not in plan.pending
-        }
-        self.content: dict[str, Any] = {
-            "format": "micfast-reproduce",
-            "finished": False,
-            **same,
-            "seeds": list(range(same["settings"]["seeds"])),
-            **_commit(),
-            "versions": _versions(),
-            "machine": _machine(),
-            "rates": dict(rates),
-            "plan": {
-                "n_units": len(plan.units),
-                "seconds": sum(plan.seconds.values()),
-                "original_seconds": plan.original_seconds,
-            },
-            "skipped": plan.skipped,
-            "units": units,
-            "sessions": self._sessions,
-        }
-        self._write()
-
-    @property
-    def n_done(self) -> int:
-        """Units whose results are in the folder."""
-        return len(self.content["units"])
-
-    def add(self, unit: Unit, content: Mapping[str, Any], seconds: float) -> None:
-        """Note that a unit is done."""
-        self.content["units"][unit.id] = {"seconds": seconds, **_facts(unit, content)}
-        self._session["n_units"] += 1
-        self._write()
-
-    def finish(self) -> None:
-        """Note that all units are done."""
-        self.content["finished"] = True
-        self._write()
-
-    def _write(self) -> None:
-        self._session["seconds"] = time.perf_counter() - self._begin
-        units = self.content["units"].values()
-        self.content["seconds"] = sum(session["seconds"] for session in self._sessions)
-        for name in ("n_modules", "n_not_learned"):
-            self.content[name] = sum(unit.get(name, 0) for unit in units)
-        self._store.write_manifest(self.content)
-
-
-def _facts(unit: Unit, content: Mapping[str, Any]) -> dict[str, int]:
-    """What the manifest tells of a unit's result."""
-    if unit.kind != "grid":
-        return {}
-    return {"n_modules": content["n_modules"], "n_not_learned": len(content["not_learned"])}
+    session = {
+        "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seconds": 0.0,
+        "n_units": 0,
+        **_commit(),
+        "machine": _machine(),
+    }
+    known, frame = before.get("units", {}), plan.frame
+    return {
+        "format": "micfast-reproduce",
+        "finished": False,
+        **same,
+        "seeds": list(range(same["settings"]["seeds"])),
+        **_commit(),
+        "versions": _versions(),
+        "machine": _machine(),
+        "rates": rates,
+        "plan": {
+            "n_units": len(frame),
+            "seconds": float(frame["seconds"].sum()),
+            "original_seconds": plan.original_seconds,
+        },
+        "skipped": plan.skipped,
+        "units": {task.id: known.get(task.id) for task in frame["task"][~frame["pending"]]},
+        "sessions": [*before.get("sessions", []), session],
+        "seconds": before.get("seconds", 0.0),
+    }
 
 
 def _checksums(dataset: Dataset) -> dict[str, Any]:
     """Sizes and sha256 of the arrays, as seed 0 has them."""
     parts = ("X_train", "y_train", "X_test", "y_test")
     arrays = {name: np.ascontiguousarray(getattr(dataset, name)) for name in parts}
-    shapes = {name: list(array.shape) for name, array in arrays.items()}
-    sums = {
-        name: hashlib.sha256(array.dtype.str.encode() + array.tobytes()).hexdigest()
-        for name, array in arrays.items()
+    return {
+        "shapes": {name: list(array.shape) for name, array in arrays.items()},
+        "sha256": {
+            name: hashlib.sha256(array.dtype.str.encode() + array.tobytes()).hexdigest()
+            for name, array in arrays.items()
+        },
     }
-    return {"shapes": shapes, "sha256": sums}
 
 
 def _computed_with() -> dict[str, Any]:
     """What may change a result's last digits."""
-    from micfast import ops
-    from micfast._config import config
+    import micfast
 
-    values = config()
+    values = micfast.config()
     return {
-        **{name: values[name] for name in ("micfast", "torch", "numpy")},
+        **{name: values[name] for name in ("micfast", "torch", "numpy", "machine")},
         **{name: _version(name) for name in _PACKAGES},
-        "backend": ops.resolve_backend("auto", "cpu"),
+        "backend": "cpu" if "cpu" in values["backends"] else "torch",
         "isa": values.get("isa"),
-        "machine": values["machine"],
     }
 
 
 def _versions() -> dict[str, str | None]:
-    from micfast._config import config
+    import micfast
 
-    values = config()
+    values = micfast.config()
     versions = {name: values[name] for name in ("micfast", "python", "torch", "numpy")}
     versions |= {name: _version(name) for name in (*_PACKAGES, *_OTHERS)}
-    found = [version for name in _TENSORFLOW if (version := _version(name)) is not None]
-    return versions | {"tensorflow": found[0] if found else None}
+    return versions | {"tensorflow": next(filter(None, map(_version, _TENSORFLOW)), None)}
 
 
 def _version(package: str) -> str | None:
@@ -486,15 +406,13 @@ def _version(package: str) -> str | None:
 
 
 def _machine() -> dict[str, Any]:
-    from micfast._config import config
+    import micfast
 
-    values = config()
-    cores = os.cpu_count()
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
+    values = micfast.config()
+    has_affinity = hasattr(os, "sched_getaffinity")
     return {
         "cpu": _cpu_name(),
-        "cores": cores,
+        "cores": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count(),
         "system": platform.system(),
         "architecture": values["machine"],
         "threads": values["threads"],

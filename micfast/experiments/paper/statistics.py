@@ -1,4 +1,4 @@
-"""Intervals over seeds, and the paper's GLMs: as the paper fitted them, and on the real counts.
+"""Intervals over seeds, and the paper's GLMs: as the paper fitted them, and on the actual counts.
 
 Thin layers over scipy and statsmodels. A seed is one full repetition: types, training and (for
 characters) the split into training and test part. Intervals over seeds therefore hold for the data
@@ -8,7 +8,6 @@ sets at hand, not for other images or other writers.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,7 +35,7 @@ LEVEL = 0.95
 
 
 class Interval(NamedTuple):
-    """An estimate and its interval.
+    """An estimate and its 95 % interval.
 
     Attributes
     ----------
@@ -53,24 +52,8 @@ class Interval(NamedTuple):
     n: int
 
 
-def mean_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
-    """Mean over seeds with its t interval.
-
-    Parameters
-    ----------
-    values : array-like, (n,)
-        One value per seed.
-    level : float
-
-    Returns
-    -------
-    Interval
-        Without limits (NaN) for fewer than two values.
-
-    Raises
-    ------
-    ValueError
-        If ``values`` isn't one-dimensional, is empty or holds NaN or infinity.
+def mean_interval(values: ArrayLike) -> Interval:
+    """Mean over seeds with its t interval; without limits (NaN) for fewer than two values.
 
     Examples
     --------
@@ -78,95 +61,47 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
     >>> round(interval.low, 3), round(interval.high, 3)
     (0.652, 1.148)
     """
-    from scipy import stats
-
-    x = _values("mean_interval", "values", values)
-    mean, n = float(x.mean()), len(x)
-    if n < 2:
-        return Interval(mean, np.nan, np.nan, n)
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1) * stats.sem(x))
-    return Interval(mean, mean - half, mean + half, n)
+    x = _finite("mean_interval", values)
+    return _t_interval(x, x.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else np.nan)
 
 
-def prediction_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
-    """Where one more run (another seed) falls: the interval a single run is compared with.
+def prediction_interval(values: ArrayLike) -> Interval:
+    """Where one more run (another seed) falls: mean -+ t s sqrt(1 + 1/n).
 
-    Parameters
-    ----------
-    values : array-like, (n,)
-        One value per seed.
-    level : float
-
-    Returns
-    -------
-    Interval
-        Mean -+ t s sqrt(1 + 1/n); without limits (NaN) for fewer than two values.
-
-    Raises
-    ------
-    ValueError
-        As :func:`mean_interval`.
+    The interval that a single run is compared with; without limits (NaN) for fewer than two values.
     """
+    x = _finite("prediction_interval", values)
+    return _t_interval(x, _prediction_scale(x))
+
+
+def _t_interval(x: np.ndarray, scale: float) -> Interval:
     from scipy import stats
 
-    x = _values("prediction_interval", "values", values)
-    mean, n = float(x.mean()), len(x)
-    if n < 2:
-        return Interval(mean, np.nan, np.nan, n)
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * _prediction_scale(x)
+    n, mean = len(x), float(x.mean())
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1) * scale) if n > 1 else np.nan
     return Interval(mean, mean - half, mean + half, n)
 
 
 def prediction_percentile(values: ArrayLike, value: float) -> float:
     """Share of further runs (in per cent) expected below ``value``: was a single run lucky?
 
-    Parameters
-    ----------
-    values : array-like, (n,)
-        One value per seed.
-    value : float
-        The single run.
-
-    Returns
-    -------
-    float
-        0 to 100, by the t distribution of :func:`prediction_interval`; NaN for fewer than two
-        values or if they are all equal.
-
-    Raises
-    ------
-    ValueError
-        As :func:`mean_interval`.
+    By the t distribution of :func:`prediction_interval`; NaN for fewer than two values or if they
+    are all equal.
     """
     from scipy import stats
 
-    x = _values("prediction_percentile", "values", values)
+    x = _finite("prediction_percentile", values)
     if len(x) < 2 or np.ptp(x) == 0:
         return np.nan
     return float(100 * stats.t.cdf((value - x.mean()) / _prediction_scale(x), len(x) - 1))
 
 
 def _prediction_scale(x: np.ndarray) -> float:
-    return float(x.std(ddof=1) * np.sqrt(1 + 1 / len(x)))
+    return float(x.std(ddof=1) * np.sqrt(1 + 1 / len(x))) if len(x) > 1 else np.nan
 
 
-def wilson_interval(n_correct: float, n_test: int, level: float = LEVEL) -> Interval:
+def wilson_interval(n_correct: float, n_test: int) -> Interval:
     """Accuracy of one run with its Wilson interval (over test sequences, not over seeds).
-
-    Parameters
-    ----------
-    n_correct : float
-    n_test : int
-    level : float
-
-    Returns
-    -------
-    Interval
-
-    Raises
-    ------
-    ValueError
-        If ``n_test`` isn't positive or ``n_correct`` not within 0 and ``n_test``.
 
     Examples
     --------
@@ -176,38 +111,15 @@ def wilson_interval(n_correct: float, n_test: int, level: float = LEVEL) -> Inte
     """
     from statsmodels.stats.proportion import proportion_confint
 
-    if n_test < 1:
-        raise ValueError(f"wilson_interval: n_test must be at least 1, got {n_test}")
-    if not 0 <= n_correct <= n_test:
-        raise ValueError(
-            f"wilson_interval: n_correct must be between 0 and n_test = {n_test}, got {n_correct}"
-        )
-    low, high = proportion_confint(n_correct, n_test, alpha=1 - level, method="wilson")
+    low, high = proportion_confint(n_correct, n_test, alpha=1 - LEVEL, method="wilson")
     return Interval(n_correct / n_test, float(low), float(high), int(n_test))
 
 
-def paired_difference(
-    a: pd.Series, b: pd.Series, level: float = LEVEL, *, method: str = "t"
-) -> Interval:
-    """Mean difference a - b between two settings run with the same seeds.
+def paired_difference(a: pd.Series, b: pd.Series) -> Interval:
+    """Mean difference a - b with the interval of the paired t test.
 
-    Parameters
-    ----------
-    a, b : pandas.Series
-        One value per seed, indexed by seed; seeds that only one of them has are left out.
-    level : float
-    method : {"t", "bootstrap"}
-        Interval of the paired t test, or BCa bootstrap over seeds (9999 resamples, fixed seed).
-
-    Returns
-    -------
-    Interval
-        NaN if they share no seed; without limits if they share one.
-
-    Raises
-    ------
-    ValueError
-        If ``method`` is another one, or a value is NaN or infinite.
+    One value per seed, indexed by seed; seeds that only one of them has are left out. All NaN if
+    they share no seed.
 
     Examples
     --------
@@ -216,62 +128,31 @@ def paired_difference(
     >>> round(interval.estimate, 2), round(interval.low, 2), interval.n
     (0.15, -0.49, 2)
     """
-    if method not in ("t", "bootstrap"):
-        raise ValueError(f"paired_difference: method must be t or bootstrap, got {method!r}")
-    difference = (a - b.reindex(a.index)).loc[a.index.intersection(b.index)]
-    if difference.empty:
+    shared = a.index.intersection(b.index)
+    if shared.empty:
         return Interval(np.nan, np.nan, np.nan, 0)
-    if method == "t" or len(difference) < 2 or np.ptp(difference) == 0:
-        return mean_interval(difference, level)
-    from scipy import stats
-
-    x = _values("paired_difference", "a - b", difference)
-    rng = np.random.default_rng(0)
-    limits = stats.bootstrap((x,), np.mean, confidence_level=level, rng=rng).confidence_interval
-    return Interval(float(x.mean()), float(limits.low), float(limits.high), len(x))
+    return mean_interval(a[shared] - b[shared])
 
 
-def compare_with_single(
-    values: ArrayLike, n_correct: float, n_test: int, level: float = LEVEL
-) -> Interval:
+def compare_with_single(values: ArrayLike, n_correct: float, n_test: int) -> Interval:
     """One run of another method minus many runs of ours, both uncertainties in one interval.
 
     For methods too slow for many seeds. The single run's uncertainty is that of its test sequences
-    alone (Wilson); its own seed-to-seed spread is unknown.
-
-    Parameters
-    ----------
-    values : array-like, (n,)
-        Our accuracy, one per seed.
-    n_correct, n_test : int
-        The single run.
-    level : float
-
-    Returns
-    -------
-    Interval
-        Single run minus our mean. Wilson's limits and those of :func:`prediction_interval` are
-        joined as Newcombe joins two intervals (MOVER). ``n`` is the number of our runs.
-
-    Raises
-    ------
-    ValueError
-        As :func:`wilson_interval` and :func:`mean_interval`.
+    alone (Wilson); its own seed-to-seed spread is unknown. Wilson's limits and those of
+    :func:`prediction_interval` are joined as Newcombe joins two intervals (MOVER). ``n`` is the
+    number of our runs.
     """
-    ours = prediction_interval(values, level)
-    single = wilson_interval(n_correct, n_test, level)
+    ours, single = prediction_interval(values), wilson_interval(n_correct, n_test)
     difference = single.estimate - ours.estimate
     below = np.hypot(single.estimate - single.low, ours.high - ours.estimate)
     above = np.hypot(single.high - single.estimate, ours.estimate - ours.low)
     return Interval(difference, float(difference - below), float(difference + above), ours.n)
 
 
-def _values(function: str, name: str, values: ArrayLike) -> np.ndarray:
+def _finite(function: str, values: ArrayLike) -> np.ndarray:
     x = np.asarray(values, dtype=np.float64)
-    if x.ndim != 1 or not len(x):
-        raise ValueError(f"{function}: {name} must hold at least one number, got shape {x.shape}")
-    if not np.isfinite(x).all():
-        raise ValueError(f"{function}: {name} must be finite, got {x[~np.isfinite(x)][0]}")
+    if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
+        raise ValueError(f"{function}: values must be finite numbers, at least one, got {x}")
     return x
 
 
@@ -284,10 +165,8 @@ class BinomialFit:
     table : pandas.DataFrame
         Columns term, coef, std_err, z, p, ci_low, ci_high (model-based, as statsmodels prints
         them); :func:`count_glm` adds robust_std_err, robust_p, robust_low, robust_high.
-    deviance, null_deviance, pearson_chi2 : float
+    deviance, null_deviance : float
     df_resid : int
-    n_obs : int
-        Rows fitted.
     dispersion : float
         Pearson chi2 / df_resid: 1 for binomial counts; more if runs differ by more than the
         chance of the test sequences. NaN without residual degrees of freedom.
@@ -302,9 +181,7 @@ class BinomialFit:
     table: pd.DataFrame
     deviance: float
     null_deviance: float
-    pearson_chi2: float
     df_resid: int
-    n_obs: int
     dispersion: float
     n_groups: int
     tests: pd.DataFrame
@@ -313,20 +190,8 @@ class BinomialFit:
 def noise_terms(noise_in: ArrayLike, noise_out: ArrayLike) -> pd.DataFrame:
     """Design matrix of the paper's GLMs: intercept and an indicator for each level but the lowest.
 
-    Parameters
-    ----------
-    noise_in, noise_out : array-like, (n,)
-
-    Returns
-    -------
-    pandas.DataFrame
-        (n, terms) float64; columns Intercept, then in_ and out_ with the level's digits, as the
-        paper has them: in_01 for 0.1, out_025 for 0.25, out_00001 for 0.0001.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ or a value is NaN, infinite or negative.
+    Columns Intercept, then in_ and out_ with the level's digits, as the paper has them: in_01 for
+    0.1, out_025 for 0.25, out_00001 for 0.0001.
 
     Examples
     --------
@@ -335,20 +200,12 @@ def noise_terms(noise_in: ArrayLike, noise_out: ArrayLike) -> pd.DataFrame:
     """
     import pandas as pd
 
-    levels = {"in": noise_in, "out": noise_out}
-    x = {name: _values("noise_terms", f"noise_{name}", value) for name, value in levels.items()}
-    if len(x["in"]) != len(x["out"]):
-        raise ValueError(
-            "noise_terms: noise_in and noise_out must be of one length, "
-            f"got {len(x['in'])} and {len(x['out'])}"
-        )
-    columns = {"Intercept": np.ones(len(x["in"]))}
-    for name, value in x.items():
-        if (value < 0).any():
-            raise ValueError(f"noise_terms: noise_{name} must not be negative, got {value.min()}")
-        for level in np.unique(value)[1:]:
+    columns = {"Intercept": np.ones(len(np.asarray(noise_in)))}
+    for name, levels in (("in", noise_in), ("out", noise_out)):
+        x = np.asarray(levels, dtype=np.float64)
+        for level in np.unique(x)[1:]:
             digits = np.format_float_positional(level, trim="-").replace(".", "")
-            columns[f"{name}_{digits}"] = (value == level).astype(np.float64)
+            columns[f"{name}_{digits}"] = (x == level).astype(np.float64)
     return pd.DataFrame(columns)
 
 
@@ -362,18 +219,9 @@ def accuracy_glm(frame: pd.DataFrame, accuracy: str = "accuracy") -> BinomialFit
     Parameters
     ----------
     frame : pandas.DataFrame
-        Columns noise_in, noise_out and the accuracy; one row per setting.
+        Columns noise_in, noise_out and the accuracy, 0 to 1; one row per setting.
     accuracy : str
-        Column of the response, 0 to 1.
-
-    Returns
-    -------
-    BinomialFit
-
-    Raises
-    ------
-    ValueError
-        If a column is missing, a value is out of range, or there are fewer rows than terms.
+        Column of the response.
 
     Examples
     --------
@@ -382,53 +230,27 @@ def accuracy_glm(frame: pd.DataFrame, accuracy: str = "accuracy") -> BinomialFit
     >>> fit.table["term"][1], round(float(fit.table["coef"][1]), 4)
     ('in_01', 0.1389)
     """
-    _require_columns("accuracy_glm", frame, ["noise_in", "noise_out", accuracy])
-    response = _values("accuracy_glm", accuracy, frame[accuracy])
-    if not ((response >= 0) & (response <= 1)).all():
-        raise ValueError(f"accuracy_glm: {accuracy} must be between 0 and 1")
-    return _fit("accuracy_glm", response, frame, None)
+    return _fit(frame[accuracy].to_numpy(np.float64), frame, None)
 
 
 def count_glm(frame: pd.DataFrame) -> BinomialFit:
     """Binomial GLM on the counts: successes out of test sequences, every seed a row.
 
-    Seeds are repeated measures: beside the model-based errors, which take all test sequences of
+    Seeds are repeated measures: besides the model-based errors, which take all test sequences of
     all seeds for independent, the table has cluster-robust ones (clusters: seeds; t with
-    n_seeds - 1 degrees of freedom). They need many seeds to be good and are too small with few.
+    n_seeds - 1 degrees of freedom). They need many seeds to be good and are too small with few;
+    with one seed they are NaN and the joint tests model-based.
 
     Parameters
     ----------
     frame : pandas.DataFrame
         Columns noise_in, noise_out, n_correct, n_test, seed; one row per run.
-
-    Returns
-    -------
-    BinomialFit
-        With one seed the robust columns are NaN and the joint tests model-based.
-
-    Raises
-    ------
-    ValueError
-        If a column is missing, a count is out of range, or there are fewer rows than terms.
     """
-    _require_columns("count_glm", frame, ["noise_in", "noise_out", "n_correct", "n_test", "seed"])
-    n_test = _values("count_glm", "n_test", frame["n_test"])
-    n_correct = _values("count_glm", "n_correct", frame["n_correct"])
-    if (n_test < 1).any() or (n_correct < 0).any() or (n_correct > n_test).any():
-        raise ValueError("count_glm: n_correct must be between 0 and n_test, and n_test at least 1")
-    response = np.column_stack([n_correct, n_test - n_correct])
-    return _fit("count_glm", response, frame, frame["seed"].to_numpy())
+    response = np.column_stack([frame["n_correct"], frame["n_test"] - frame["n_correct"]])
+    return _fit(response, frame, frame["seed"].to_numpy())
 
 
-def _require_columns(function: str, frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    missing = [column for column in columns if column not in frame]
-    if missing:
-        raise ValueError(f"{function}: frame lacks column {', '.join(missing)}")
-
-
-def _fit(
-    function: str, response: np.ndarray, frame: pd.DataFrame, seeds: np.ndarray | None
-) -> BinomialFit:
+def _fit(response: np.ndarray, frame: pd.DataFrame, seeds: np.ndarray | None) -> BinomialFit:
     import pandas as pd
     import statsmodels.api as sm
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
@@ -436,25 +258,21 @@ def _fit(
     design = noise_terms(frame["noise_in"], frame["noise_out"])
     if len(design) < design.shape[1]:
         raise ValueError(
-            f"{function}: frame must have at least as many rows as terms, "
-            f"got {len(design)} rows and terms {', '.join(design)}"
+            f"GLM: frame must have at least as many rows as terms, got {len(design)} rows and "
+            f"terms {', '.join(design)}"
         )
+    n_groups = 0 if seeds is None else len(np.unique(seeds))
     model = sm.GLM(response, design, family=sm.families.Binomial())
     with warnings.catch_warnings():
-        # Tiny runs: terms that predict all rows exactly, which coefficients and errors tell.
+        # Tiny runs: terms that predict all rows exactly, as coefficients and errors show.
         warnings.simplefilter("ignore", PerfectSeparationWarning)
-        plain = model.fit()
-    table = pd.DataFrame({"term": list(design), **_columns(plain)})
-    n_groups = 0 if seeds is None else len(np.unique(seeds))
-    best = plain
-    if seeds is not None:
-        robust = dict.fromkeys(("std_err", "p", "ci_low", "ci_high"), np.full(len(table), np.nan))
+        plain = best = model.fit()
         if n_groups > 1:
             groups = pd.factorize(seeds)[0]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", PerfectSeparationWarning)
-                best = model.fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
-            robust |= _columns(best)
+            best = model.fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+    table = pd.DataFrame({"term": list(design), **_columns(plain)})
+    if seeds is not None:
+        robust = _columns(best) if n_groups > 1 else dict.fromkeys(_columns(plain), np.nan)
         for name in ("std_err", "p", "ci_low", "ci_high"):
             table[f"robust_{name.removeprefix('ci_')}"] = robust[name]
     df_resid = int(plain.df_resid)
@@ -462,9 +280,7 @@ def _fit(
         table=table,
         deviance=float(plain.deviance),
         null_deviance=float(plain.null_deviance),
-        pearson_chi2=float(plain.pearson_chi2),
         df_resid=df_resid,
-        n_obs=len(design),
         dispersion=float(plain.pearson_chi2) / df_resid if df_resid else np.nan,
         n_groups=n_groups,
         tests=_joint_tests(best, list(design), use_f=n_groups > 1),

@@ -1,6 +1,6 @@
 """The paper's tables, ours beside its own, from the raw results of ``micfast reproduce``.
 
-Owns what is compared with what; numbers of the paper come from ``published``, intervals and fits
+Decides what is compared with what; numbers of the paper come from ``published``, intervals and fits
 from ``statistics``.
 """
 
@@ -8,41 +8,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from micfast._io import load_arrays, write_text
 from micfast.experiments.paper import published, statistics
+from micfast.experiments.paper.raw import (
+    NOISE,
+    RawResults,
+    forward_method,
+    held_out_best,
+    no_runs,
+)
+from micfast.io import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "CrossErrors",
-    "RawResults",
-    "Table",
-    "build_tables",
-    "forward_method",
-    "glm_runs",
-    "held_out_best",
-    "joint_test_texts",
-    "load_raw",
-    "markdown",
-    "write_tables",
-]
+__all__ = ["Table", "build_tables", "glm_runs", "joint_test_texts", "markdown", "write_tables"]
 
-# What a file must have; more is left alone.
-_COLUMNS = {
-    "runs": "data subset noise_in noise_out seed n_iter n_test n_correct accuracy mse",
-    "classes": "data subset noise_in noise_out seed n_iter label n_test n_correct accuracy mse",
-    "forward": "method data subset seed epochs n_train n_test n_correct accuracy",
-    "baselines": "method data subset seed n_train n_test n_correct accuracy",
-}
-_VALUES = {"n_train", "n_test", "n_correct", "accuracy", "mse"}
-_NOISE = ["noise_in", "noise_out"]
 # The paper prints three digits: its value is anywhere within half of the last one.
 _ROUNDING = 0.0005
 _ACCURACY, _MSE, _ANY = (0.0, 1.0), (0.0, np.inf), (-np.inf, np.inf)
@@ -83,204 +69,6 @@ class Table:
     shown: pd.DataFrame
 
 
-class CrossErrors(NamedTuple):
-    """Mean errors of every module on every class (Figure 7).
-
-    Attributes
-    ----------
-    labels : list of str
-    train, test : numpy.ndarray, (C, C) float64
-        [module, class].
-    """
-
-    labels: list[str]
-    train: np.ndarray
-    test: np.ndarray
-
-
-@dataclass(frozen=True)
-class RawResults:
-    """The raw results of a run; what is missing is empty.
-
-    Attributes
-    ----------
-    runs, classes, forward, baselines : pandas.DataFrame
-        The CSV files; without rows where there is none. Of ``forward`` the longest training per
-        method, data, subset and seed.
-    cross : dict of str to CrossErrors
-    """
-
-    runs: pd.DataFrame
-    classes: pd.DataFrame
-    forward: pd.DataFrame
-    baselines: pd.DataFrame
-    cross: dict[str, CrossErrors] = field(default_factory=dict)
-    _grids: dict[tuple[Any, ...], pd.DataFrame] = field(
-        default_factory=dict, repr=False, compare=False
-    )
-
-    @property
-    def n_iter(self) -> int:
-        """Iterations of a full inversion, 50 in the paper."""
-        return int(self.runs["n_iter"].max()) if len(self.runs) else 50
-
-    def grid(
-        self,
-        data: str,
-        subset: str,
-        *,
-        n_iter: int | None = None,
-        value: str = "accuracy",
-        label: str | None = None,
-    ) -> pd.DataFrame:
-        """One value of every run of a data set.
-
-        Parameters
-        ----------
-        data, subset : str
-        n_iter : int, optional
-            None: the full inversion.
-        value : str
-            Column of ``runs``.
-        label : str, optional
-            A class; None: overall.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Index seed; columns (noise_in, noise_out), sorted; NaN where a run is missing.
-        """
-        n_iter = self.n_iter if n_iter is None else n_iter
-        key = (data, subset, n_iter, value, label is None)
-        if key not in self._grids:
-            frame = self.runs if label is None else self.classes
-            here = (frame["data"] == data) & (frame["subset"] == subset)
-            frame = frame[here & (frame["n_iter"] == n_iter)]
-            columns = _NOISE if label is None else ["label", *_NOISE]
-            grid = frame.pivot(index="seed", columns=columns, values=value)
-            self._grids[key] = grid.sort_index(axis=1)
-        grid = self._grids[key]
-        return grid if label is None else grid[label]
-
-    def base(self, data: str, subset: str, **options: Any) -> pd.Series:
-        """One value of the runs without noise, indexed by seed; options as :meth:`grid`'s."""
-        grid = self.grid(data, subset, **options)
-        return grid[(0.0, 0.0)].dropna() if (0.0, 0.0) in grid else _no_runs()
-
-    def method(self, method: str, data: str, subset: str) -> pd.DataFrame:
-        """Runs of a forward model or baseline, indexed by seed."""
-        for frame in (self.forward, self.baselines):
-            chosen = (
-                (frame["method"] == method) & (frame["data"] == data) & (frame["subset"] == subset)
-            )
-            if chosen.any():
-                return frame[chosen].set_index("seed").sort_index()
-        return self.forward.iloc[:0].set_index("seed")
-
-
-def _no_runs() -> pd.Series:
-    import pandas as pd
-
-    return pd.Series(dtype="float64")
-
-
-def load_raw(raw: str | os.PathLike[str]) -> RawResults:
-    """Read the raw results.
-
-    Parameters
-    ----------
-    raw : path-like
-        Folder with runs.csv, classes.csv, forward.csv, baselines.csv, cross-<data>.npz; each may
-        be missing.
-
-    Returns
-    -------
-    RawResults
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder.
-    ValueError
-        If a file can't be read, lacks a column or has two rows for one run.
-    """
-    folder = Path(raw)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"load_raw: raw must be a folder, got {folder}")
-    frames = {name: _read_csv(folder / f"{name}.csv", name) for name in _COLUMNS}
-    forward = frames["forward"].sort_values("epochs", kind="stable")
-    frames["forward"] = forward.drop_duplicates(["method", "data", "subset", "seed"], keep="last")
-    cross = {}
-    for path in sorted(folder.glob("cross-*.npz")):
-        cross[path.stem.removeprefix("cross-")] = _read_cross_errors(path)
-    return RawResults(**frames, cross=cross)
-
-
-def _read_cross_errors(path: Path) -> CrossErrors:
-    """The cross errors of one file; a ValueError for anything else."""
-    try:
-        arrays = load_arrays(path)
-    except ValueError as error:
-        raise ValueError(f"load_raw: {path.name} can't be read: {error}") from error
-    missing = [name for name in ("labels", "train", "test") if name not in arrays]
-    if missing:
-        raise ValueError(f"load_raw: {path.name} lacks {', '.join(missing)}")
-    if arrays["labels"].ndim != 1:
-        raise ValueError(
-            f"load_raw: {path.name}: labels must be of shape (n,), got {arrays['labels'].shape}"
-        )
-    labels = [str(label) for label in arrays["labels"]]
-    for name in ("train", "test"):
-        if arrays[name].shape != (len(labels), len(labels)):
-            raise ValueError(
-                f"load_raw: {path.name}: {name} must be of shape "
-                f"({len(labels)}, {len(labels)}), got {arrays[name].shape}"
-            )
-    return CrossErrors(labels, arrays["train"], arrays["test"])
-
-
-def _read_csv(path: Path, name: str) -> pd.DataFrame:
-    import pandas as pd
-
-    columns = _COLUMNS[name].split()
-    if not path.is_file():
-        return pd.DataFrame(columns=columns)
-    # Only the empty field is missing: a class may be called NA.
-    frame = pd.read_csv(path, dtype={"label": str}, keep_default_na=False, na_values=[""])
-    missing = [column for column in columns if column not in frame]
-    if missing:
-        raise ValueError(f"load_raw: {path.name} lacks column {', '.join(missing)}")
-    keys = [column for column in columns if column not in _VALUES]
-    twice = frame.duplicated(keys)
-    if twice.any():
-        first = ", ".join(f"{key}={frame.loc[twice.idxmax(), key]}" for key in keys)
-        raise ValueError(f"load_raw: {path.name} has two rows for {first}")
-    return frame
-
-
-def held_out_best(grid: pd.DataFrame) -> pd.Series:
-    """Accuracy at the best noise setting, the setting chosen on the other seeds.
-
-    The paper's "best" is the highest of nine accuracies on the test set itself, which is too good
-    by the luck of the draw. Here no seed takes part in the choice made for it.
-
-    Parameters
-    ----------
-    grid : pandas.DataFrame
-        Accuracies, index seed, one column per setting.
-
-    Returns
-    -------
-    pandas.Series
-        Indexed by seed, only those that have all settings; empty for fewer than two.
-    """
-    grid = grid.dropna()
-    if len(grid) < 2:
-        return _no_runs()
-    others = (grid.sum() - grid) / (len(grid) - 1)
-    return grid.where(others.eq(others.max(axis=1), axis=0)).bfill(axis=1).iloc[:, 0]
-
-
 # -- comparing ---------------------------------------------------------------------------------
 
 
@@ -318,12 +106,6 @@ def _beside(
     }
 
 
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(rows).astype({"outside": "boolean"})
-
-
 def _lookup(frame: pd.DataFrame, keys: Sequence[str], value: str) -> dict[tuple[Any, ...], float]:
     """The paper's values by their keys."""
     return frame.set_index(list(keys))[value].to_dict()
@@ -342,121 +124,85 @@ def _interval(low: float, high: float, digits: int = 3) -> str:
     return f"[{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def _ours(row: Mapping[str, Any]) -> str:
-    return f"{_number(row['ours'])} {_interval(row['ci_low'], row['ci_high'])}".strip()
-
-
-def _paper(row: Mapping[str, Any]) -> str:
-    return _number(row["paper"]) + (" *" if row["outside"] is True else "")
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain values: of the three-valued column True, False or None."""
-    import pandas as pd
-
-    rows = frame.to_dict("records")
-    for row in rows:
-        row["outside"] = None if pd.isna(row["outside"]) else bool(row["outside"])
-    return rows
-
-
-def _noise_names(frame: pd.DataFrame) -> pd.DataFrame:
-    """Noise levels as text, without superfluous digits."""
-    level = {name: frame[name].map("{:g}".format) for name in _NOISE if name in frame}
-    return frame.assign(**level)
+def _cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with noise levels as text, and columns ``shown`` (ours) and ``printed``."""
+    level = {name: frame[name].map("{:g}".format) for name in NOISE if name in frame}
+    limits = zip(frame["ours"], frame["ci_low"], frame["ci_high"], strict=True)
+    marks = frame["outside"].map({True: " *", False: ""}).fillna("")
+    return frame.assign(
+        **level,
+        shown=[f"{_number(ours)} {_interval(low, high)}".strip() for ours, low, high in limits],
+        printed=frame["paper"].map(_number) + marks.astype(str),
+    )
 
 
 def _show_rows(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """One line per value: keys, ours, interval of one run, the paper's and its percentile."""
-    import pandas as pd
-
-    shown = _noise_names(frame)[list(keys)].reset_index(drop=True)
-    cells = [
-        {
-            "ours": _ours(row),
-            "one run": _interval(row["run_low"], row["run_high"]),
-            "paper": _paper(row),
-            "percentile": _number(row["percentile"], 0),
-            "seeds": str(row["n_seeds"]),
-        }
-        for row in _records(frame)
-    ]
-    return pd.concat([shown, pd.DataFrame(cells)], axis=1)
+    cells = _cells(frame)
+    runs = zip(frame["run_low"], frame["run_high"], strict=True)
+    return cells[list(keys)].assign(
+        ours=cells["shown"],
+        **{"one run": [_interval(low, high) for low, high in runs]},
+        paper=cells["printed"],
+        percentile=[_number(value, 0) for value in frame["percentile"]],
+        seeds=frame["n_seeds"].astype(str),
+    )
 
 
 def _show_wide(frame: pd.DataFrame, keys: Sequence[str], column: str) -> pd.DataFrame:
     """Two columns, ours and the paper's, for each value of ``column``."""
-    import pandas as pd
-
-    lines: dict[tuple[Any, ...], dict[str, str]] = {}
-    for row in _records(_noise_names(frame)):
-        line = lines.setdefault(tuple(row[key] for key in keys), {})
-        line[row[column]] = _ours(row)
-        line[f"{row[column]}, paper"] = _paper(row)
-    rows = [dict(zip(keys, map(str, line), strict=True)) | cells for line, cells in lines.items()]
-    return pd.DataFrame(rows).fillna("")
+    cells = _cells(frame)
+    cells[list(keys)] = cells[list(keys)].astype(str)
+    wide = cells.pivot_table(
+        index=list(keys), columns=column, values=["shown", "printed"], aggfunc="first", sort=False
+    )
+    columns = {}
+    for name in frame[column].unique():
+        columns[name], columns[f"{name}, paper"] = wide["shown", name], wide["printed", name]
+    return wide.iloc[:, :0].droplevel(0, axis=1).assign(**columns).fillna("").reset_index()
 
 
 def _show_grid(frame: pd.DataFrame) -> pd.DataFrame:
     """Three lines per noise setting: ours, the interval, the paper's."""
     import pandas as pd
 
-    lines: dict[tuple[str, str], list[dict[str, str]]] = {}
-    for row in _records(_noise_names(frame)):
-        key = (row["noise_in"], row["noise_out"])
-        if key not in lines:
-            first = {"noise_in": key[0], "noise_out": key[1]}
-            blank = dict.fromkeys(_NOISE, "")
-            lines[key] = [
-                first | {"": "ours"},
-                blank | {"": "95 %"},
-                blank | {"": "paper"},
-            ]
-        interval = _interval(row["ci_low"], row["ci_high"], 2)
-        cells = (_number(row["ours"]), interval, _paper(row) if np.isfinite(row["paper"]) else "")
-        for line, cell in zip(lines[key], cells, strict=True):
-            line[row["label"]] = cell
-    return pd.DataFrame([line for three in lines.values() for line in three]).fillna("")
+    limits = zip(frame["ci_low"], frame["ci_high"], strict=True)
+    cells = _cells(frame).assign(
+        ours=frame["ours"].map(_number),
+        interval=[_interval(low, high, 2) for low, high in limits],
+    )
+    cells.loc[frame["paper"].isna(), "printed"] = ""
+    lines = []
+    for setting, group in cells.groupby(NOISE, sort=False):
+        rows = zip(
+            [dict(zip(NOISE, setting, strict=True)), *[dict.fromkeys(NOISE, "")] * 2],
+            ("ours", "95 %", "paper"),
+            ("ours", "interval", "printed"),
+            strict=True,
+        )
+        lines += [
+            keys | {"": name} | dict(zip(group["label"], group[column], strict=True))
+            for keys, name, column in rows
+        ]
+    return pd.DataFrame(lines).fillna("")
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """A frame of strings as a Markdown table.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        As ``Table.shown``.
-
-    Returns
-    -------
-    str
-        Ends without a line break.
-    """
+    """A frame of strings as a Markdown table, without a line break at its end."""
     return frame.to_markdown(index=False, disable_numparse=True)
 
 
 # -- the tables --------------------------------------------------------------------------------
 
 
-def build_tables(raw: str | os.PathLike[str] | RawResults) -> dict[str, Table]:
+def build_tables(results: RawResults) -> dict[str, Table]:
     """Build every table that the raw results allow.
-
-    Parameters
-    ----------
-    raw : path-like or RawResults
-        The folder ``raw`` of a run, or its content.
 
     Returns
     -------
     dict of str to Table
         By name, in the paper's order. The tables of a noise grid need two noise settings or more.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As :func:`load_raw`.
     """
-    results = raw if isinstance(raw, RawResults) else load_raw(raw)
     built = [build(results) for build in (_table_1, _table_4, _table_5, _table_6, _table_13)]
     for cell in published.CELLS:
         built += [_grid_table(results, *cell), _glm_table(results, *cell)]
@@ -466,41 +212,16 @@ def build_tables(raw: str | os.PathLike[str] | RawResults) -> dict[str, Table]:
     return {table.name: table for table in tables}
 
 
-def write_tables(
-    tables: Mapping[str, Table] | Iterable[Table], folder: str | os.PathLike[str]
-) -> list[Path]:
-    """Write each table as CSV (the numbers) and Markdown (as shown, with caption and notes).
-
-    Parameters
-    ----------
-    tables : mapping of str to Table, or iterable of Table
-    folder : path-like
-        Made if it doesn't exist.
-
-    Returns
-    -------
-    list of pathlib.Path
-        The files written.
-
-    Raises
-    ------
-    OSError
-        If the folder can't be written.
-    """
+def write_tables(tables: Mapping[str, Table], folder: str | os.PathLike[str]) -> None:
+    """Write each table as CSV (the numbers) and Markdown (as shown, with caption and notes)."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    written = []
-    for table in tables.values() if isinstance(tables, Mapping) else tables:
+    for name, table in tables.items():
+        numbers = table.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        write_text(target / f"{name}.csv", numbers)
         notes = "".join(f"- {note}\n" for note in table.notes)
-        texts = {
-            ".csv": table.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
-            ".md": f"# {table.title}\n\n{table.caption}\n\n{markdown(table.shown)}\n\n{notes}",
-        }
-        for suffix, text in texts.items():
-            path = target / f"{table.name}{suffix}"
-            write_text(path, text)
-            written.append(path)
-    return written
+        text = f"# {table.title}\n\n{table.caption}\n\n{markdown(table.shown)}\n\n{notes}"
+        write_text(target / f"{name}.md", text)
 
 
 def _table(
@@ -511,11 +232,13 @@ def _table(
     show: Callable[[pd.DataFrame], pd.DataFrame],
     notes: Sequence[str] = (),
 ) -> Table | None:
+    import pandas as pd
+
     if not rows:
         return None
-    frame = _frame(rows)
+    frame = pd.DataFrame(rows).astype({"outside": "boolean"})
     one_seed = [_ONE_SEED] if (frame["n_seeds"] == 1).any() else []
-    every = [*_NOTES, *notes, *one_seed, *published.slips_of(number)]
+    every = [*_NOTES, *notes, *one_seed, *published.slips(number)]
     return Table(f"table{number}", f"Table {number}: {title}", caption, frame, every, show(frame))
 
 
@@ -545,18 +268,15 @@ def _grid_table(results: RawResults, data: str, subset: str) -> Table | None:
     overall = results.grid(data, subset)
     if overall.shape[1] < 2:
         return None
-    classes = results.classes
-    mine = (classes["data"] == data) & (classes["subset"] == subset)
+    classes = results.classes.query("data == @data and subset == @subset")
     n_test = {"overall": _n_test(results, data)}
-    n_test |= classes[mine].groupby("label")["n_test"].median().to_dict()
-    grids = {"overall": overall} | {
-        label: results.grid(data, subset, label=label) for label in n_test if label != "overall"
-    }
+    n_test |= classes.groupby("label")["n_test"].median().to_dict()
+    grids = {"overall": overall} | results.class_grids(data, subset)
     printed = published.noise_grid(data, subset)
-    paper = {label: _lookup(printed, _NOISE, label) for label in grids if label in printed}
+    paper = {label: _lookup(printed, NOISE, label) for label in grids if label in printed}
     rows = []
     for setting in overall.columns:
-        keys = {"data": data, "subset": subset, **dict(zip(_NOISE, setting, strict=True))}
+        keys = {"data": data, "subset": subset, **dict(zip(NOISE, setting, strict=True))}
         for label, grid in grids.items():
             theirs = paper.get(label, {}).get(setting, np.nan)
             beside = _beside(grid.get(setting, []), theirs, _ACCURACY, n_test[label])
@@ -621,7 +341,7 @@ def _glm_table(results: RawResults, data: str, subset: str) -> Table | None:
         f"counts {counts.deviance:.1f} (df {counts.df_resid}, null {counts.null_deviance:.1f}), "
         f"dispersion {counts.dispersion:.2f}.",
         *(f"Counts: {text}." for text in joint_test_texts(counts)),
-        *published.slips_of(number),
+        *published.slips(number),
     ]
     return Table(
         f"table{number}",
@@ -669,7 +389,7 @@ def _p(p: float) -> str:
 
 def _n_terms(grid: pd.DataFrame) -> int:
     levels = grid.columns.to_frame(index=False)
-    return int(1 + sum(levels[name].nunique() - 1 for name in _NOISE))
+    return int(1 + sum(levels[name].nunique() - 1 for name in NOISE))
 
 
 def _goodness(fit: statistics.BinomialFit, *, with_dispersion: bool = True) -> dict[str, float]:
@@ -680,25 +400,20 @@ def _goodness(fit: statistics.BinomialFit, *, with_dispersion: bool = True) -> d
 def _show_glm(frame: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
-    lines: list[dict[str, str]] = []
-    for row in _records(frame):
-        first = not lines or row["fit"] != lines[-1]["_fit"]
-        lines.append(
-            {
-                "_fit": row["fit"],
-                "fit": row["fit"] if first else "",
-                "term": row["term"],
-                "coef": _number(row["coef"], 4) + (" *" if row["outside"] is True else ""),
-                "std err": _number(row["std_err"]),
-                "z": _number(row["z"]),
-                "p": _number(row["p"]),
-                "95 %": _interval(row["ci_low"], row["ci_high"]),
-                "robust std err": _number(row["robust_std_err"]),
-                "robust p": _number(row["robust_p"]),
-                "robust 95 %": _interval(row["robust_low"], row["robust_high"]),
-            }
-        )
-    return pd.DataFrame(lines).drop(columns="_fit").replace("-", "")
+    marks = frame["outside"].map({True: " *", False: ""}).fillna("").astype(str)
+    shown = {
+        "fit": frame["fit"].where(frame["fit"].ne(frame["fit"].shift()), ""),
+        "term": frame["term"],
+        "coef": frame["coef"].map(lambda value: _number(value, 4)) + marks,
+        "std err": frame["std_err"].map(_number),
+        "z": frame["z"].map(_number),
+        "p": frame["p"].map(_number),
+        "95 %": map(_interval, frame["ci_low"], frame["ci_high"]),
+        "robust std err": frame["robust_std_err"].map(_number),
+        "robust p": frame["robust_p"].map(_number),
+        "robust 95 %": map(_interval, frame["robust_low"], frame["robust_high"]),
+    }
+    return pd.DataFrame(shown).replace("-", "")
 
 
 def _table_4(results: RawResults) -> Table | None:
@@ -763,12 +478,6 @@ def _table_5(results: RawResults) -> Table | None:
     )
 
 
-def forward_method(results: RawResults) -> str:
-    """The forward model of Table 6: Keras as in the paper, else what there is."""
-    methods = sorted(results.forward["method"].unique())
-    return methods[0] if methods else "keras-lstm"
-
-
 def _table_6(results: RawResults) -> Table | None:
     paper = _lookup(published.comparison(), ["method", "data"], "accuracy")
     rows = []
@@ -776,7 +485,7 @@ def _table_6(results: RawResults) -> Table | None:
     for data in ("mnist", "characters"):
         for subset in _SUBSETS:
             grid = results.grid(data, subset).dropna()
-            best = grid.max(axis=1) if grid.shape[1] > 1 else _no_runs()
+            best = grid.max(axis=1) if grid.shape[1] > 1 else no_runs()
             for name, values in (
                 (f"{subset} (MIC base)", results.base(data, subset)),
                 (f"{subset} (MIC best)", best),
@@ -817,13 +526,13 @@ def _table_13(results: RawResults) -> Table | None:
             for n_iter in (0, results.n_iter)
         }
         paper = {
-            name: _lookup(printed, ["data", "subset", *_NOISE], name)
+            name: _lookup(printed, ["data", "subset", *NOISE], name)
             for name in grids
             if name in printed
         }
         n_test = _n_test(results, data)
         for setting in settings:
-            keys = {"data": data, "subset": subset, **dict(zip(_NOISE, setting, strict=True))}
+            keys = {"data": data, "subset": subset, **dict(zip(NOISE, setting, strict=True))}
             for name, grid in grids.items():
                 theirs = paper.get(name, {}).get((data, subset, *setting), np.nan)
                 bounds = _MSE if name.startswith("mse") else _ACCURACY
@@ -834,7 +543,7 @@ def _table_13(results: RawResults) -> Table | None:
         "0 against 50 iterations, all settings",
         "Accuracy and MSE of the true class's module (section 4.2.1).",
         rows,
-        lambda frame: _show_wide(frame, ["data", "subset", *_NOISE], "quantity"),
+        lambda frame: _show_wide(frame, ["data", "subset", *NOISE], "quantity"),
     )
 
 
@@ -842,11 +551,9 @@ def _beyond(results: RawResults) -> Table | None:
     """Other classifiers on the same folds, and by how much they differ from MIC without noise."""
     import pandas as pd
 
-    rows = []
+    rows, others = [], results.baselines
     for data, subset in [*published.CELLS, ("mnist", "full"), ("characters", "full")]:
-        others = results.baselines
-        here = others[(others["data"] == data) & (others["subset"] == subset)]
-        names = sorted(here["method"].unique())
+        names = sorted(others.query("data == @data and subset == @subset")["method"].unique())
         if not names:
             continue
         base = results.base(data, subset)
@@ -854,41 +561,34 @@ def _beyond(results: RawResults) -> Table | None:
             "MIC, no noise": base,
             "MIC, best noise (held out)": held_out_best(results.grid(data, subset)),
         }
-        values |= {
-            name: results.method(name, data, subset)["accuracy"]
-            for name in [*names, forward_method(results)]
-        }
+        for name in [*names, forward_method(results)]:
+            values[name] = results.method(name, data, subset)["accuracy"]
         for name, accuracy in values.items():
-            if not len(accuracy):
-                continue
-            mean = statistics.mean_interval(accuracy)
-            difference = statistics.paired_difference(accuracy, base)
-            rows.append(
-                {
-                    "data": data,
-                    "subset": subset,
-                    "method": name,
-                    "accuracy": mean.estimate,
-                    "ci_low": mean.low,
-                    "ci_high": mean.high,
-                    "n_seeds": mean.n,
-                    "minus_mic": difference.estimate,
-                    "minus_mic_low": difference.low,
-                    "minus_mic_high": difference.high,
-                }
-            )
+            if len(accuracy):
+                difference = statistics.paired_difference(accuracy, base)[:3]
+                if name == "MIC, no noise":
+                    difference = (np.nan, np.nan, np.nan)
+                mean = statistics.mean_interval(accuracy)
+                mic = "" if name.startswith("MIC") else _wins(*difference[1:])
+                rows.append((data, subset, name, *mean, *difference, mic))
     if not rows:
         return None
-    frame = pd.DataFrame(rows)
-    mic = frame["method"].str.startswith("MIC")
-    base_rows = frame["method"] == "MIC, no noise"
-    frame.loc[base_rows, ["minus_mic", "minus_mic_low", "minus_mic_high"]] = np.nan
-    frame["mic"] = [
-        "" if is_mic else _wins(low, high)
-        for is_mic, low, high in zip(
-            mic, frame["minus_mic_low"], frame["minus_mic_high"], strict=True
-        )
-    ]
+    frame = pd.DataFrame(
+        rows,
+        columns=[
+            "data",
+            "subset",
+            "method",
+            "accuracy",
+            "ci_low",
+            "ci_high",
+            "n_seeds",
+            "minus_mic",
+            "minus_mic_low",
+            "minus_mic_high",
+            "mic",
+        ],
+    )
     shown = frame[["data", "subset", "method"]].assign(
         accuracy=[
             f"{_number(a)} {_interval(low, high)}".strip()

@@ -1,0 +1,1 @@
+"""Studies on the paper's data: ways to decide (``better``), and disturbances (``robustness``)."""

@@ -1,0 +1,1 @@
+"""The classifier as an estimator of other time series libraries."""

@@ -1,0 +1,1 @@
+"""The classifier: the scikit-learn estimator, its decisions, calibration and files."""

@@ -1,0 +1,260 @@
+"""Fitting of classes: their types, their modules, and the errors by which they are judged."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from micfast.classify import calibration
+from micfast.classify.seeds import kernel_seed, seed_sequence
+from micfast.data.standardize import Standardizer
+from micfast.generators.bank import GeneratorBank
+from micfast.generators.labels import Label
+from micfast.kernels.execution import Execution
+from micfast.kernels.weights import Weights
+from micfast.progress import reporter
+from micfast.runtime import parallel_map
+from micfast.training.fleet import n_different, train_until_learned
+from micfast.training.selections import Selection, TypeSelection
+from micfast.training.settings import Training
+from micfast.training.types import select_types_per_class
+
+__all__ = [
+    "FittedClass",
+    "Plan",
+    "Search",
+    "all_modules",
+    "banks",
+    "fit_classes",
+    "stack_types",
+    "temperature",
+    "warn_unlearned",
+]
+
+Floats = NDArray[np.float64]
+
+# Gives the errors (R, n, C) of n sequences, standardised, by R C modules, bank by bank.
+Search = Callable[[GeneratorBank, NDArray[Any], int], Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How classes are fitted: the estimator's parameters, resolved and checked."""
+
+    n_types: int
+    selection: Selection
+    training: Training
+    hidden_size: int
+    n_modules_per_class: int
+    entropy: NDArray[np.uint32]
+    device: str
+    execution: Execution
+    n_threads: int
+    verbose: bool
+
+
+@dataclass(frozen=True, eq=False)
+class FittedClass:
+    """One class of a fitted estimator.
+
+    Attributes
+    ----------
+    weights : Weights
+        Of its R modules.
+    types : ndarray of shape (K, T, channels), float64
+    info : TypeSelection
+    reports : list of dict
+        One per module, as in ``training_report_``.
+    calibration : dict
+        As in ``calibration_``.
+    """
+
+    weights: Weights
+    types: Floats
+    info: TypeSelection
+    reports: list[dict[str, Any]]
+    calibration: dict[str, Floats]
+
+    def in_units(self, standardizer: Standardizer) -> FittedClass:
+        """The same with its types in the units of the data."""
+        return dataclasses.replace(self, types=standardizer.inverse_transform(self.types))
+
+
+def fit_classes(
+    labels: Sequence[Label], parts: Sequence[NDArray[Any]], plan: Plan, search: Search
+) -> list[FittedClass]:
+    """Select types, train all modules in one run, calibrate.
+
+    Parameters
+    ----------
+    labels : sequence of labels
+    parts : sequence of ndarray, each of shape (n_samples, T, channels), float32
+        Each class's samples, standardised.
+    plan : Plan
+    search : callable
+        See :data:`Search`.
+
+    Returns
+    -------
+    list of FittedClass
+        Types in standardised units.
+    """
+    R = plan.n_modules_per_class
+    types, infos = _select_types(labels, parts, plan)
+    modules = [(label, r) for label in labels for r in range(R)]
+
+    def seed_of(m: int, attempt: int) -> int:
+        label, r = modules[m]
+        purpose = f"training {attempt}" + (f" of module {r}" if r else "")
+        return kernel_seed(plan.entropy, label, purpose)
+
+    weights, trained = train_until_learned(
+        np.repeat(types, R, axis=0),
+        plan.training,
+        hidden_size=plan.hidden_size,
+        seed_of=seed_of,
+        device=plan.device,
+        execution=plan.execution,
+    )
+    fitted = []
+    with reporter(plan.verbose, "calibration", total=len(labels), unit="class") as report:
+        for c, (label, Z) in enumerate(zip(labels, parts, strict=True)):
+            own = slice(c * R, c * R + R)
+            facts = {
+                "label": label,
+                "n_samples": len(Z),
+                "n_types_found": n_different(types[c]),
+            }
+            fitted.append(
+                FittedClass(
+                    weights=weights[own],
+                    types=types[c].astype(np.float64),
+                    info=infos[c],
+                    reports=[
+                        facts | {"module": r} | vars(learned)
+                        for r, learned in enumerate(trained[own])
+                    ],
+                    calibration=_calibrate(weights[own], label, Z, types[c], plan, search),
+                )
+            )
+            if report is not None:
+                report((c + 1) / len(labels))
+    return fitted
+
+
+def _select_types(
+    labels: Sequence[Label], parts: Sequence[NDArray[Any]], plan: Plan
+) -> tuple[NDArray[Any], list[TypeSelection]]:
+    """Types (C, K, T, channels) of each class; NaN after the end of shorter ones."""
+
+    def select(part: tuple[Label, NDArray[Any]]) -> tuple[NDArray[Any], TypeSelection]:
+        label, Z = part
+        # One class at a time: its seed, and so its cache entry, must not depend on the others.
+        types, _, infos = select_types_per_class(
+            Z,
+            [label] * len(Z),
+            plan.n_types,
+            selection=plan.selection,
+            random_state=seed_sequence(plan.entropy, label, "types"),
+            n_jobs=1,
+            nan_policy="omit",
+        )
+        return types[0], infos[0]
+
+    all_types, infos = [], []
+    found = parallel_map(select, zip(labels, parts, strict=True), plan.n_threads)
+    with reporter(plan.verbose, "types", total=len(labels), unit="class") as report:
+        for types, info in found:
+            all_types.append(types)
+            infos.append(info)
+            if report is not None:
+                report(len(infos) / len(labels))
+    return np.stack(all_types), infos
+
+
+def _calibrate(
+    weights: Weights,
+    label: Label,
+    Z: NDArray[Any],
+    types: NDArray[Any],
+    plan: Plan,
+    search: Search,
+) -> dict[str, Floats]:
+    """A class's errors on its own types and on some of its samples."""
+    rng = np.random.default_rng(seed_sequence(plan.entropy, label, "calibration"))
+    K, samples = len(types), calibration.calibration_samples(Z, types, rng)
+    module_errors = search(GeneratorBank(weights), np.concatenate([types, samples]), len(weights))
+    errors = calibration.class_errors(module_errors)[:, 0]
+    return {"types": errors[:K], "samples": np.sort(errors[K:])}
+
+
+def temperature(
+    modules: GeneratorBank,
+    labels: Sequence[Label],
+    parts: Sequence[NDArray[Any]],
+    search: Search,
+    R: int,
+    entropy: NDArray[np.uint32],
+) -> float:
+    """Temperature of the lowest log loss on at most 256 training samples of all classes."""
+    seeds = [seed_sequence(entropy, label, "temperature") for label in labels]
+    rngs = [np.random.default_rng(seed) for seed in seeds]
+    Z, codes = calibration.temperature_samples(parts, rngs)
+    errors = calibration.class_errors(search(modules, Z, R))
+    return calibration.best_temperature(errors, codes)
+
+
+# -- many classes --------------------------------------------------------------------------------
+
+
+def all_modules(fitted: Sequence[FittedClass]) -> GeneratorBank:
+    """All modules of all classes, bank by bank, as one: a single search inverts them."""
+    R = len(fitted[0].weights)
+    return GeneratorBank(Weights.concat(one.weights[r : r + 1] for r in range(R) for one in fitted))
+
+
+def banks(fitted: Sequence[FittedClass], labels: Sequence[Label]) -> list[GeneratorBank]:
+    """R banks of one module per class."""
+    R = len(fitted[0].weights)
+    return [
+        GeneratorBank(Weights.concat(one.weights[r : r + 1] for one in fitted), labels)
+        for r in range(R)
+    ]
+
+
+def stack_types(types: Iterable[Floats]) -> Floats:
+    """Types (C, K, T, channels) of classes (K, T_c, channels), padded with NaN at their ends."""
+    types = list(types)
+    T = max(one.shape[1] for one in types)
+    return np.stack(
+        [
+            np.pad(one, ((0, 0), (0, T - one.shape[1]), (0, 0)), constant_values=np.nan)
+            for one in types
+        ]
+    )
+
+
+def warn_unlearned(fitted: Sequence[FittedClass], training: Training, stacklevel: int) -> None:
+    """Name the modules that failed to learn their types."""
+    reports = [report for one in fitted for report in one.reports]
+    failed = [
+        f"{report['label']!r} (relative error {report['relative_mse']:.2g})"
+        for report in reports
+        if not report["learned"]
+    ]
+    if failed:
+        warnings.warn(
+            f"ModularInverseClassifier: {len(failed)} of {len(reports)} modules failed to learn "
+            f"their types to within learned_tol={training.learned_tol} in "
+            f"{training.max_retries + 1} attempts: {', '.join(failed)}; more n_episodes, a larger "
+            "hidden_size or less noise may help",
+            ConvergenceWarning,
+            stacklevel=stacklevel,
+        )

@@ -1,0 +1,280 @@
+"""The estimator's file: what is kept beside the modules, and how it is read back."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from micfast.arrays import to_numpy
+from micfast.classify.fitting import FittedClass
+from micfast.data.standardize import Standardizer
+from micfast.generators.bank import GeneratorBank
+from micfast.generators.files import BankFileError, read_parts, write_parts
+from micfast.generators.labels import Label
+from micfast.kernels.weights import Weights
+from micfast.search.solvers import SOLVERS
+from micfast.search.starts import STARTS
+from micfast.search.starts.given import Given
+from micfast.sequences import require_values
+from micfast.settings import Settings
+from micfast.training.selections import SELECTIONS, TypeSelection
+from micfast.training.settings import Training
+
+if TYPE_CHECKING:
+    from micfast.classify.estimator import ModularInverseClassifier
+
+__all__ = ["load", "save"]
+
+_KIND = "ModularInverseClassifier"
+_CLASS_DTYPES = {
+    "bool",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    *(f"float{bits}" for bits in (16, 32, 64)),
+}
+
+
+def save(estimator: ModularInverseClassifier, path: str | os.PathLike[str]) -> None:
+    """Write a fitted estimator, see :meth:`ModularInverseClassifier.save`."""
+    kind = estimator.classes_.dtype.kind
+    params = estimator.get_params(deep=False)
+    document = {
+        "kind": _KIND,
+        "params": {name: _param_to_json(value) for name, value in params.items()},
+        "class_dtype": {"U": "str", "O": "object"}.get(kind, estimator.classes_.dtype.name),
+        "n_banks": len(estimator.banks_),
+        "n_timesteps_in": estimator.n_timesteps_in_,
+        "feature_names_in": getattr(estimator, "feature_names_in_", np.array([])).tolist(),
+        "channel_names_in": estimator.channel_names_in_,
+        "temperature": estimator.temperature_,
+        "entropy": estimator.entropy_.tolist(),
+        "type_info": [_info_to_json(info) for info in estimator.type_info_],
+        "training_report": [_report_to_json(report) for report in estimator.training_report_],
+        "calibration": [
+            {name: errors.tolist() for name, errors in own.items()}
+            for own in estimator.calibration_
+        ],
+    }
+    tensors = {"types": torch.from_numpy(estimator.types_)}
+    for r, bank in enumerate(estimator.banks_[1:], start=1):
+        tensors |= {f"bank{r}.{name}": tensor for name, tensor in bank.weights.named()}
+    if estimator.standardizer_ is not None:
+        document["standardizer_axis"] = estimator.standardizer_.axis
+        tensors["standardizer_mean"] = torch.from_numpy(estimator.standardizer_.mean_)
+        tensors["standardizer_scale"] = torch.from_numpy(estimator.standardizer_.scale_)
+    first = estimator.bank_
+    write_parts(path, first.weights, first.classes, first.metadata, tensors, document)
+
+
+def load(
+    cls: type[ModularInverseClassifier], path: str | os.PathLike[str]
+) -> ModularInverseClassifier:
+    """Read a fitted estimator, see :meth:`ModularInverseClassifier.load`."""
+    weights, classes, metadata, tensors, document = read_parts(path)
+    if not isinstance(document, dict) or document.get("kind") != _KIND:
+        raise BankFileError(path, "holds a bank but no estimator: read it with GeneratorBank.load")
+    try:
+        bank = GeneratorBank(weights, classes, metadata)
+        return _from_parts(cls, bank, tensors, document)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise BankFileError(path, f"the estimator's part is inconsistent ({reason})") from error
+
+
+def _from_parts(
+    cls: type[ModularInverseClassifier],
+    bank: GeneratorBank,
+    tensors: dict[str, torch.Tensor],
+    document: dict[str, Any],
+) -> ModularInverseClassifier:
+    """Build an estimator from a file's parts; any error means a damaged file."""
+    params = {name: _param_from_json(value) for name, value in document["params"].items()}
+    estimator = cls(**params)
+    estimator.resolved_settings()
+    M, T, C = bank.n_modules, document["n_timesteps_in"], bank.output_size
+    banks = [bank]
+    for r in range(1, document["n_banks"]):
+        banks.append(GeneratorBank(Weights.from_mapping(tensors, f"bank{r}."), bank.classes))
+    arrays = {name: to_numpy(tensor.double()) for name, tensor in tensors.items()}
+    axis = document.get("standardizer_axis")
+    _check_arrays(arrays, bank, axis, T)
+    estimator.standardizer_ = None
+    if axis is not None:
+        mean, scale = arrays["standardizer_mean"], arrays["standardizer_scale"]
+        estimator.standardizer_ = Standardizer(axis, mean, scale)
+    estimator.temperature_ = float(document["temperature"])
+    if not (math.isfinite(estimator.temperature_) and estimator.temperature_ > 0):
+        raise ValueError("temperature must be finite and above 0")
+    estimator.entropy_ = np.array(document["entropy"], dtype=np.uint32)
+    if estimator.entropy_.shape != (4,):
+        raise ValueError("entropy must be 4 numbers")
+    R, reports = len(banks), document["training_report"]
+    for name, n_entries in (("training_report", M * R), ("type_info", M), ("calibration", M)):
+        if len(document[name]) != n_entries:
+            raise ValueError(f"{name} must have {n_entries} entries")
+    fitted = [
+        FittedClass(
+            weights=Weights.concat(bank.weights[c : c + 1] for bank in banks),
+            types=arrays["types"][c],
+            info=_info_from_json(info),
+            reports=[
+                _report_from_json(report, label, r)
+                for r, report in enumerate(reports[c * R : c * R + R])
+            ],
+            calibration=_errors_from_json(own, bank.input_size),
+        )
+        for c, (label, info, own) in enumerate(
+            zip(bank.classes, document["type_info"], document["calibration"], strict=True)
+        )
+    ]
+    estimator.restore(fitted, _labels_from_json(bank.classes, document["class_dtype"]))
+    estimator.n_timesteps_in_, estimator.n_channels_in_ = T, C
+    estimator.n_features_in_ = T * C
+    names = document["feature_names_in"]
+    if names:
+        estimator.feature_names_in_ = np.array(names, dtype=object)
+        if len(names) != estimator.n_features_in_ or set(map(type, names)) != {str}:
+            raise ValueError("feature_names_in must be one str per feature")
+    channels = document["channel_names_in"]
+    if channels is not None and (len(channels) != C or set(map(type, channels)) != {str}):
+        raise ValueError("channel_names_in must be one str per channel")
+    estimator.channel_names_in_ = None if channels is None else tuple(channels)
+    return estimator
+
+
+def _check_arrays(
+    arrays: dict[str, NDArray[np.float64]], bank: GeneratorBank, axis: str | None, T: Any
+) -> None:
+    """Check types and standardisation."""
+    C = bank.output_size
+    expected: dict[str, tuple[int, ...]] = {"types": (bank.n_modules, bank.input_size, T, C)}
+    if axis is not None:
+        n_scales = (C,) if axis == "channel" else (1,)
+        expected |= {"standardizer_mean": n_scales, "standardizer_scale": n_scales}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if shapes != expected or type(T) is not int or bank.dtype != torch.float32:
+        raise ValueError(f"its float32 tensors must have shapes {expected}, got {shapes}")
+    for name, array in arrays.items():
+        if not (np.isfinite(array) | (np.isnan(array) & (name == "types"))).all():
+            raise ValueError(f"{name} must be finite")
+    require_values(_KIND, "types", arrays["types"].reshape(-1, T, C), "omit")
+    if axis is not None and not (arrays["standardizer_scale"] > 0).all():
+        raise ValueError("the standardizer's scale must be positive")
+
+
+# -- parameters ----------------------------------------------------------------------------------
+
+
+def _param_to_json(value: Any) -> Any:
+    """A parameter as JSON; settings objects as their kind, name and fields."""
+    if isinstance(value, Given):
+        return {"settings": "latents", "latents": value.latents.tolist()}
+    if isinstance(value, Settings):
+        fields = {name: _param_to_json(field) for name, field in value.as_dict().items()}
+        return {"settings": value.name or "training", **fields}
+    if isinstance(value, np.random.RandomState | np.random.Generator | np.random.SeedSequence):
+        return None
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _param_from_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    if not isinstance(value, dict):
+        return value
+    fields = {name: _param_from_json(field) for name, field in value.items()}
+    name = fields.pop("settings")
+    if name == "latents":
+        return Given(value["latents"])
+    if name == "training":
+        return Training(**fields)
+    for registry in (SOLVERS, STARTS, SELECTIONS):
+        if name in registry:
+            entry: Any = registry[name]
+            return entry(**fields)
+    raise ValueError(f"unknown settings {name!r}")
+
+
+# -- labels and lists ----------------------------------------------------------------------------
+
+
+def _labels_from_json(labels: Sequence[Label], dtype: str) -> np.ndarray:
+    """classes_ of a file; the width of str comes from the labels, not from the file's claim."""
+    if dtype == "object":
+        classes = np.array(labels, dtype=object)
+    elif dtype == "str":
+        classes = np.array(labels)
+    elif dtype in _CLASS_DTYPES:
+        classes = np.array(labels).astype(dtype)
+    else:
+        raise ValueError(f"class_dtype must be a NumPy type of labels, got {dtype!r}")
+    if classes.tolist() != list(labels) or np.unique(classes).tolist() != list(labels):
+        raise ValueError(f"the classes must be sorted and of dtype {dtype}")
+    return classes
+
+
+def _float_to_json(value: float) -> float | None:
+    """A number, or None for one that JSON lacks (a module that diverged has error NaN)."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _float_from_json(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _report_to_json(report: dict[str, Any]) -> dict[str, Any]:
+    return report | {
+        "mse": _float_to_json(report["mse"]),
+        "relative_mse": _float_to_json(report["relative_mse"]),
+        "loss_curve": [_float_to_json(loss) for loss in report["loss_curve"].tolist()],
+    }
+
+
+def _report_from_json(report: dict[str, Any], label: Label, module: int) -> dict[str, Any]:
+    curve = [_float_from_json(loss) for loss in report["loss_curve"]]
+    return {
+        "label": label,
+        "module": module,
+        "n_samples": int(report["n_samples"]),
+        "n_types_found": int(report["n_types_found"]),
+        "attempts": int(report["attempts"]),
+        "seeds": [int(seed) for seed in report["seeds"]],
+        "mse": _float_from_json(report["mse"]),
+        "relative_mse": _float_from_json(report["relative_mse"]),
+        "learned": bool(report["learned"]),
+        "seconds": float(report["seconds"]),
+        "loss_curve": np.array(curve, dtype=np.float32),
+    }
+
+
+def _errors_from_json(own: dict[str, Any], n_types: int) -> dict[str, NDArray[np.float64]]:
+    errors = {name: np.array(own[name], dtype=np.float64) for name in ("types", "samples")}
+    for name, values in errors.items():
+        if values.ndim != 1 or not len(values) or not (values >= 0).all():
+            raise ValueError(f"calibration must hold errors of at least 0 on {name}")
+    if len(errors["types"]) != n_types or not np.isfinite(np.concatenate([*errors.values()])).all():
+        raise ValueError(f"calibration must hold {n_types} finite errors on types")
+    return {"types": errors["types"], "samples": np.sort(errors["samples"])}
+
+
+def _info_to_json(info: TypeSelection) -> dict[str, Any]:
+    return {
+        "labels": info.labels.tolist(),
+        "index": info.index.tolist(),
+        "inertia": _float_to_json(info.inertia),
+        "n_iter": info.n_iter,
+    }
+
+
+def _info_from_json(info: dict[str, Any]) -> TypeSelection:
+    return TypeSelection(
+        labels=np.array(info["labels"], dtype=np.int64),
+        index=np.array(info["index"], dtype=np.int64),
+        inertia=_float_from_json(info["inertia"]),
+        n_iter=int(info["n_iter"]),
+    )

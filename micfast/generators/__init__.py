@@ -1,0 +1,1 @@
+"""Generators: a bank of many, torch modules, and the file that keeps them."""

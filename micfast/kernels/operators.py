@@ -1,0 +1,475 @@
+"""The torch operators ``torch.ops.micfast.*``: schemas, one check of shapes, fakes, autograd.
+
+Each operator takes the five weight tensors first. Names, shapes and letters:
+``docs/conventions.md``. Use :func:`micfast.generate`, :func:`micfast.invert` and
+:func:`micfast.train` unless you need an operator for ``torch.compile`` or ``torch.export``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from micfast.kernels import launch, reference
+from micfast.kernels.weights import check_weights
+
+__all__ = ["check_train", "differentiable_generate", "extents"]
+
+_WEIGHTS = "Tensor W_ih, Tensor W_hh, Tensor b, Tensor W_out, Tensor b_out"
+_SIX_TENSORS = "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+# What the kernels are told where no value is missing: no lengths, counts and order.
+_NOTHING_MISSING = [0, 0, 0]
+
+
+def _operator(
+    name: str, schema: str, fake: Callable[..., Any]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Define an operator whose CPU and CUDA kernel is the decorated function.
+
+    define() and impl() rather than custom_op(): the first call through the latter imports torch's
+    compiler, which takes a second or two.
+    """
+
+    def add(kernel: Callable[..., Any]) -> Callable[..., Any]:
+        torch.library.define(f"micfast::{name}", schema, tags=torch.Tag.pt2_compliant_tag)
+        torch.library.impl(f"micfast::{name}", ["cpu", "cuda"])(kernel)
+        torch.library.register_fake(f"micfast::{name}")(fake)
+        return kernel
+
+    return add
+
+
+# -- checks --------------------------------------------------------------------------------------
+
+
+def _check_shape(
+    where: str, name: str, tensor: Tensor, like: Tensor, shape: str, *sizes: int | None
+) -> None:
+    """Require the weights' dtype and device, and the sizes given; None allows any."""
+    if tensor.dtype != like.dtype:
+        raise TypeError(
+            f"{where}: {name} must have the dtype of the weights, {like.dtype}, got {tensor.dtype}"
+        )
+    if tensor.device != like.device:
+        raise ValueError(
+            f"{where}: {name} must be on the device of the weights, {like.device}, "
+            f"got {tensor.device}"
+        )
+    fits = len(tensor.shape) == len(sizes)
+    for size, got in zip(sizes, tensor.shape, strict=False):
+        fits = fits and size in (None, got)
+    if not fits:
+        expected = ", ".join("any" if s is None else str(s) for s in sizes)
+        raise ValueError(
+            f"{where}: {name} must have shape {shape} = ({expected}), got {tuple(tensor.shape)}"
+        )
+
+
+def _require(condition: bool, where: str, name: str, rule: str, value: object) -> None:
+    if not condition:
+        raise ValueError(f"{where}: {name} must be {rule}, got {value}")
+
+
+def _check_adam(where: str, lr: float, beta1: float, beta2: float, eps: float) -> None:
+    _require(lr >= 0, where, "lr", "at least 0", lr)
+    _require(0 <= beta1 < 1, where, "beta1", "from 0 to below 1", beta1)
+    _require(0 <= beta2 < 1, where, "beta2", "from 0 to below 1", beta2)
+    _require(eps >= 0, where, "eps", "at least 0", eps)
+
+
+# -- generate ------------------------------------------------------------------------------------
+
+
+def _check_generate(
+    where: str, weights: Sequence[Tensor], latents: Tensor, n_steps: int
+) -> tuple[int, int, int, int, int, int]:
+    M, H, K, O = check_weights(where, *weights)
+    _check_shape(where, "latents", latents, weights[0], "(M, N, K)", M, None, K)
+    _require(n_steps >= 1, where, "n_steps", "at least 1", n_steps)
+    return M, latents.shape[1], n_steps, H, K, O
+
+
+def _fake_generate(*arguments: Any) -> Tensor:
+    W_out, latents, n_steps = arguments[3], arguments[5], arguments[6]
+    return latents.new_empty(latents.shape[0], latents.shape[1], n_steps, W_out.shape[1])
+
+
+@_operator(
+    "generate", f"({_WEIGHTS}, Tensor latents, SymInt n_steps) -> Tensor", fake=_fake_generate
+)
+def _generate(*arguments: Any) -> Tensor:
+    *weights, latents, n_steps = arguments
+    sizes = _check_generate("generate", weights, latents, n_steps)
+    *weights, latents = launch.dense(*weights, latents)
+    outputs = latents.new_empty(*sizes[:3], sizes[5])
+    launch.run(
+        "generate", outputs, sizes, launch.addresses(weights), launch.addresses([latents, outputs])
+    )
+    return outputs
+
+
+@_operator(
+    "generate_backward",
+    f"({_WEIGHTS}, Tensor latents, Tensor d_outputs) -> {_SIX_TENSORS}",
+    fake=lambda *arguments: tuple(t.new_empty(t.shape) for t in arguments[:6]),
+)
+def _generate_backward(*arguments: Tensor) -> tuple[Tensor, ...]:
+    *weights, latents, d_outputs = arguments
+    where = "generate_backward"
+    sizes = _check_generate(where, weights, latents, d_outputs.shape[2])
+    M, N, T, _, _, O = sizes
+    _check_shape(where, "d_outputs", d_outputs, latents, "(M, N, T, O)", M, N, T, O)
+    *weights, latents, d_outputs = launch.dense(*weights, latents, d_outputs)
+    d_weights = [torch.empty_like(w) for w in weights]
+    d_latents = torch.empty_like(latents)
+    launch.run(
+        where,
+        latents,
+        sizes,
+        launch.addresses(weights),
+        launch.addresses([latents, d_outputs, d_latents]),
+        launch.addresses(d_weights),
+    )
+    return (*d_weights, d_latents)
+
+
+# -- derivatives of generate -----------------------------------------------------------------------
+
+
+def _generate_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:6])
+    ctx.save_for_forward(*inputs[:6])
+    ctx.n_steps = output.shape[2]
+
+
+def _generate_vjp(ctx: Any, d_outputs: Tensor) -> tuple:
+    return (*torch.ops.micfast.generate_backward(*ctx.saved_tensors, d_outputs), None)
+
+
+torch.library.register_autograd("micfast::generate", _generate_vjp, setup_context=_generate_setup)
+
+
+def _reference_of(n_steps: int) -> Callable[..., Tensor]:
+    """The reference as a function of weights and latents alone."""
+    return lambda *tensors: reference.generate(tensors[:5], tensors[5], n_steps)
+
+
+def _vjp(function: Callable[..., Any], primals: Sequence[Tensor], cotangents: Any) -> Any:
+    """Reverse-mode derivative of a function of tensors."""
+    vjp: Any = torch.func.vjp(function, *primals)[1]
+    return vjp(cotangents)
+
+
+def _jvp(
+    function: Callable[..., Any], primals: tuple[Tensor, ...], tangents: tuple[Tensor | None, ...]
+) -> Any:
+    """Forward-mode derivative of a function of tensors."""
+    known = tuple(
+        torch.zeros_like(p) if t is None else t for p, t in zip(primals, tangents, strict=True)
+    )
+    return torch.func.jvp(function, primals, known)[1]
+
+
+def _reference_vjp(*arguments: Tensor) -> tuple[Tensor, ...]:
+    """``generate_backward`` in PyTorch, which can be differentiated once more."""
+    *inputs, d_outputs = arguments
+    return _vjp(_reference_of(d_outputs.shape[2]), inputs, d_outputs)
+
+
+def _backward_setup(ctx: Any, inputs: tuple, output: tuple) -> None:
+    ctx.save_for_backward(*inputs)
+    ctx.save_for_forward(*inputs)
+
+
+def _backward_vjp(ctx: Any, *d_gradients: Tensor) -> tuple:
+    return _vjp(_reference_vjp, ctx.saved_tensors, d_gradients)
+
+
+torch.library.register_autograd(
+    "micfast::generate_backward", _backward_vjp, setup_context=_backward_setup
+)
+
+
+def _modules_of_batch(batch_size: int, in_dims: tuple, tensors: tuple[Tensor, ...]) -> list[Tensor]:
+    """Tensors (B M, ...): the modules of all batch members, one after the other."""
+    return [
+        (t.unsqueeze(0).expand(batch_size, *t.shape) if dim is None else t.movedim(dim, 0)).flatten(
+            0, 1
+        )
+        for t, dim in zip(tensors, in_dims, strict=True)
+    ]
+
+
+# torch.func cannot see through an operator's autograd formula, so eager calls go through these two
+# functions around the operators; torch.compile uses the operators themselves.
+
+
+class _Generate(torch.autograd.Function):
+    """``generate`` for eager autograd, ``torch.func.grad`` and ``torch.func.vmap``."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> Tensor:
+        return torch.ops.micfast.generate(*arguments)
+
+    setup_context = staticmethod(_generate_setup)
+
+    @staticmethod
+    def backward(ctx: Any, d_outputs: Tensor) -> tuple:
+        return (*_GenerateBackward.apply(*ctx.saved_tensors, d_outputs), None)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        return _jvp(_reference_of(ctx.n_steps), ctx.saved_tensors, tangents[:-1])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> tuple[Tensor, int]:
+        *tensors, n_steps = arguments
+        *weight_dims, latent_dim, _ = in_dims
+        if all(dim is None for dim in weight_dims):  # more latents for the same modules
+            *weights, latents = tensors
+            latents = latents.movedim(latent_dim, 1)
+            outputs = _Generate.apply(*weights, latents.flatten(1, 2), n_steps)
+            return outputs.unflatten(1, latents.shape[1:3]), 1
+        merged = _modules_of_batch(info.batch_size, in_dims[:-1], tuple(tensors))
+        outputs = _Generate.apply(*merged, n_steps)
+        return outputs.unflatten(0, (info.batch_size, -1)), 0
+
+
+class _GenerateBackward(torch.autograd.Function):
+    """``generate_backward`` for the same."""
+
+    @staticmethod
+    def forward(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return torch.ops.micfast.generate_backward(*tensors)
+
+    setup_context = staticmethod(_backward_setup)
+    backward = staticmethod(_backward_vjp)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+        return _jvp(_reference_vjp, ctx.saved_tensors, tangents)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple, *tensors: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        # Always as further modules: latents of one module would have their gradients summed.
+        merged = _modules_of_batch(info.batch_size, in_dims, tensors)
+        gradients = _GenerateBackward.apply(*merged)
+        return tuple(g.unflatten(0, (info.batch_size, -1)) for g in gradients), (0,) * 6
+
+
+def differentiable_generate(*arguments: Any) -> Tensor:
+    """The operator ``generate`` with all its derivatives, eager or compiled."""
+    if torch.compiler.is_compiling():
+        return torch.ops.micfast.generate(*arguments)
+    return _Generate.apply(*arguments)
+
+
+# -- missing values --------------------------------------------------------------------------------
+
+
+def extents(sequences: Tensor) -> tuple[Tensor, Tensor]:
+    """Lengths of sequences (..., T, O) up to the last value that is not NaN; numbers of values.
+
+    Both int64 of shape (...).
+    """
+    known = ~sequences.isnan()
+    steps = torch.arange(1, sequences.shape[-2] + 1, dtype=torch.int32, device=known.device)
+    lengths = (known.any(dim=-1) * steps).amax(dim=-1).long()
+    return lengths, known.sum(dim=(-2, -1))
+
+
+def _extents_in_order(
+    sequences: Tensor, work_of: Callable[[Tensor], Tensor] = lambda lengths: lengths
+) -> list[Tensor]:
+    """Lengths and counts of values, and the order in which the kernel works.
+
+    Items of similar length share a block, longest first, so that the threads end together;
+    ``work_of`` derives an item's work from the lengths. Empty if no value is missing; on a GPU,
+    where that answer would cost a synchronisation, never.
+    """
+    lengths, counts = extents(sequences)
+    if not counts.is_cuda and bool((counts == sequences.shape[-2] * sequences.shape[-1]).all()):
+        return []
+    return [lengths, counts, work_of(lengths).argsort(descending=True, stable=True)]
+
+
+# -- searches --------------------------------------------------------------------------------------
+
+
+def _search_outputs(
+    W_ih: Tensor, targets: Tensor, init: Tensor, n_iter: int, return_history: bool
+) -> tuple[Tensor, ...]:
+    """Tensors for the results of a search, in the order of ``reference.InvertResult``."""
+    shape = (W_ih.shape[0], targets.shape[0], init.shape[2])
+    K, n_rows = W_ih.shape[2], n_iter + 1 if return_history else 0
+    return (
+        targets.new_empty(shape),
+        targets.new_empty(*shape, K),
+        targets.new_empty(shape, dtype=torch.int32),
+        targets.new_empty(shape, dtype=torch.bool),
+        targets.new_empty(n_rows, *shape),
+        targets.new_empty(n_rows, *shape, K),
+    )
+
+
+def _run_search(
+    where: str,
+    tensors: Sequence[Tensor],
+    n_iter: int,
+    return_history: bool,
+    tol: float,
+    omit_nan: bool,
+    *settings: object,
+) -> tuple[Tensor, ...]:
+    """Check the arguments and run a kernel; ``settings`` are the kernel's own."""
+    *weights, targets, init = tensors
+    M, H, K, O = check_weights(where, *weights)
+    _check_shape(where, "targets", targets, weights[0], "(N, T, O)", None, None, O)
+    N, T, _ = targets.shape
+    _require(T >= 1, where, "the number of steps of targets", "at least 1", T)
+    _check_shape(where, "init", init, weights[0], "(M or 1, N or 1, S, K)", None, None, None, K)
+    n_starts = init.shape[2]
+    if init.shape[0] not in (1, M) or init.shape[1] not in (1, N) or n_starts < 1:
+        raise ValueError(
+            f"{where}: init must have shape ({M} or 1, {N} or 1, S, {K}) with S >= 1, "
+            f"got {tuple(init.shape)}"
+        )
+    _require(n_iter >= 0, where, "n_iter", "at least 0", n_iter)
+    _require(tol >= 0, where, "tol", "at least 0", tol)
+    *weights, targets, init = launch.dense(*weights, targets, init)
+    outputs = _search_outputs(weights[0], targets, init, n_iter, return_history)
+    addresses = launch.addresses(outputs)
+    if not return_history:
+        addresses[-2:] = [0, 0]
+    missing = _extents_in_order(targets) if omit_nan else []
+    search = (
+        (M, N * n_starts, T, H, K, O),
+        launch.addresses(weights),
+        launch.addresses([targets, init]),
+        [0 if init.shape[axis] == 1 else init.stride(axis) for axis in range(3)],
+        (n_starts, n_iter),
+        tol,
+        addresses,
+        launch.addresses(missing) or _NOTHING_MISSING,
+    )
+    launch.run(where, targets, search, *settings)
+    return outputs
+
+
+_SEARCH = f"({_WEIGHTS}, Tensor targets, Tensor init, SymInt n_iter"
+
+
+@_operator(
+    "invert",
+    f"{_SEARCH}, float lr, float beta1, float beta2, float eps, bool unprojected_error, "
+    f"bool return_history, float tol, bool omit_nan=False) -> {_SIX_TENSORS}",
+    fake=lambda *a: _search_outputs(a[0], a[5], a[6], a[7], a[13]),
+)
+def _invert(*arguments: Any) -> tuple[Tensor, ...]:
+    n_iter, lr, beta1, beta2, eps, unprojected_error, return_history, tol, *rest = arguments[7:]
+    adam = (lr, beta1, beta2, eps)
+    _check_adam("invert", *adam)
+    search = (n_iter, return_history, tol, bool(rest and rest[0]))
+    return _run_search("invert", arguments[:7], *search, adam, unprojected_error)
+
+
+@_operator(
+    "invert_lm",
+    f"{_SEARCH}, float damping, bool simplex, bool return_history, float tol, "
+    f"bool omit_nan=False) -> {_SIX_TENSORS}",
+    fake=lambda *a: _search_outputs(a[0], a[5], a[6], a[7], a[10]),
+)
+def _invert_lm(*arguments: Any) -> tuple[Tensor, ...]:
+    n_iter, damping, simplex, return_history, tol, *rest = arguments[7:]
+    _require(0 < damping < float("inf"), "invert_lm", "damping", "finite and above 0", damping)
+    search = (n_iter, return_history, tol, bool(rest and rest[0]))
+    return _run_search("invert_lm", arguments[:7], *search, damping, simplex)
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+def _fake_train(*arguments: Any) -> tuple[Tensor, ...]:
+    W_ih, n_episodes, n_curve = arguments[0], arguments[10], arguments[15]
+    trained = [t.new_empty(t.shape) for t in arguments[:5]]
+    return (*trained, W_ih.new_empty(W_ih.shape[0], min(n_curve, n_episodes)))
+
+
+@_operator(
+    "train",
+    f"({_WEIGHTS}, Tensor type_sets, Tensor set_index, Tensor noise_in, Tensor noise_out, "
+    "Tensor seeds, SymInt n_episodes, float lr, float beta1, float beta2, float eps, "
+    f"SymInt n_curve, bool omit_nan=False) -> {_SIX_TENSORS}",
+    fake=_fake_train,
+)
+def _train(*arguments: Any) -> tuple[Tensor, ...]:
+    weights, fleet = arguments[:5], arguments[5:10]
+    n_episodes, lr, beta1, beta2, eps, n_curve, *rest = arguments[10:]
+    adam, omit_nan = (lr, beta1, beta2, eps), bool(rest and rest[0])
+    sizes = check_train(weights, fleet, n_episodes, n_curve, omit_nan)
+    _check_adam("train", *adam)
+    n_curve = min(n_curve, n_episodes)
+    *initial, type_sets, set_index, noise_in, noise_out, seeds = launch.dense(*weights, *fleet)
+    trained = [torch.empty_like(w) for w in initial]
+    loss_curve = type_sets.new_empty(sizes[0], n_curve)
+    missing = (
+        _extents_in_order(type_sets, lambda lengths: lengths.sum(dim=(1, 2))[set_index])
+        if omit_nan
+        else []
+    )
+    launch.run(
+        "train",
+        type_sets,
+        sizes,
+        launch.addresses(initial),
+        launch.addresses([type_sets, set_index, noise_in, noise_out, seeds, loss_curve]),
+        (type_sets.shape[2], n_episodes, n_curve),
+        adam,
+        launch.addresses(trained),
+        launch.addresses(missing) or _NOTHING_MISSING,
+    )
+    return (*trained, loss_curve)
+
+
+def check_train(
+    weights: Sequence[Tensor],
+    fleet: Sequence[Tensor],
+    n_episodes: int,
+    n_curve: int,
+    omit_nan: bool,
+) -> tuple[int, int, int, int, int, int]:
+    """Check a fleet against its weights; return M, 0, T, H, K, O.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a shape, dtype or value is not as the operator ``train`` needs it, or all values of a
+        type are missing.
+    """
+    type_sets, set_index, noise_in, noise_out, seeds = fleet
+    M, H, K, O = check_weights("train", *weights)
+    shape = "(S, K, V, T, O)"
+    _check_shape("train", "type_sets", type_sets, weights[0], shape, None, K, None, None, O)
+    n_sets, _, n_variants, T, _ = type_sets.shape
+    _require(n_variants >= 1, "train", "the number of variants in type_sets", ">= 1", n_variants)
+    _require(T >= 1, "train", "the number of steps of type_sets", "at least 1", T)
+    integers = weights[0].new_empty(0, dtype=torch.int64)
+    numbers = weights[0].new_empty(0, dtype=torch.float64)
+    _check_shape("train", "set_index", set_index, integers, "(M,)", M)
+    _check_shape("train", "seeds", seeds, integers, "(M,)", M)
+    _require(n_episodes >= 0, "train", "n_episodes", "at least 0", n_episodes)
+    _require(n_curve >= 1, "train", "n_curve", "at least 1", n_curve)
+    inside = bool(((set_index >= 0) & (set_index < n_sets)).all())
+    _require(inside, "train", "set_index", f"from 0 to {n_sets - 1}", set_index.tolist())
+    for name, noise in (("noise_in", noise_in), ("noise_out", noise_out)):
+        _check_shape("train", name, noise, numbers, "(M,)", M)
+        valid = bool(((noise >= 0) & torch.isfinite(noise)).all())
+        _require(valid, "train", name, "finite and at least 0", noise.tolist())
+    if omit_nan and bool(type_sets.isnan().flatten(-2).all(dim=-1).any()):
+        raise ValueError("train: every type in type_sets must hold a value that is not NaN")
+    return M, 0, T, H, K, O

@@ -1,0 +1,441 @@
+"""The definition of micfast's algorithm in plain PyTorch: generate and invert.
+
+Every kernel is tested against this file. It is written to be read, runs on any torch device in
+float32 and float64, and imports nothing else of micfast; training is defined in
+``reference_training.py``. Shapes and equations: ``docs/conventions.md``. Letters: M modules,
+N targets, T time steps, H hidden units, K inputs (types), O outputs, I iterations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "InvertResult",
+    "generate",
+    "generate_with_derivatives",
+    "invert",
+    "invert_lm",
+    "mean_squared_error",
+    "project",
+]
+
+# Adam's error may rise for a few iterations: `tol` looks this many back.
+_PATIENCE = 5
+# Bounds of Levenberg–Marquardt's relative damping, and of the curvature.
+_LEAST_DAMPING, _MOST_DAMPING, _LEAST_CURVATURE = 1e-9, 1e9, 1e-30
+
+
+class InvertResult(NamedTuple):
+    """What :func:`invert` and :func:`invert_lm` return; the histories are empty unless asked for.
+
+    With several starts, N is followed by an axis of length S everywhere.
+    """
+
+    errors: Tensor  # (M, N)
+    latents: Tensor  # (M, N, K)
+    n_iter_used: Tensor  # (M, N) int32
+    converged: Tensor  # (M, N) bool, whether ``tol`` stopped it
+    error_history: Tensor  # (I + 1, M, N)
+    latent_history: Tensor  # (I + 1, M, N, K)
+
+
+def generate(
+    weights: Iterable[Tensor],
+    latents: Tensor,
+    n_steps: int,
+) -> Tensor:
+    """Draw one sequence per module and input vector.
+
+    Parameters
+    ----------
+    weights : five Tensors
+        W_ih (M, 4H, K), W_hh (M, 4H, H), b (M, 4H), W_out (M, O, H), b_out (M, O) of M modules;
+        gate blocks in the order i, f, g, o; ``b`` is the sum of torch's two bias vectors.
+    latents : Tensor of shape (M, N, K)
+        Input at the first time step; the input of every later step is zero.
+    n_steps : int
+        Length T of the sequences.
+
+    Returns
+    -------
+    Tensor of shape (M, N, T, O)
+        Differentiable by autograd in every tensor argument.
+    """
+    W_ih, W_hh, b, W_out, b_out = weights
+    M, N, _ = latents.shape
+    h = latents.new_zeros(M, N, W_hh.shape[-1])
+    c = torch.zeros_like(h)
+    outputs = []
+    for t in range(n_steps):
+        a = h @ W_hh.mT + b[:, None, :]
+        if t == 0:
+            a = a + latents @ W_ih.mT
+        a_i, a_f, a_g, a_o = a.chunk(4, dim=-1)
+        c = torch.sigmoid(a_f) * c + torch.sigmoid(a_i) * torch.tanh(a_g)
+        h = torch.sigmoid(a_o) * torch.tanh(c)
+        outputs.append(h @ W_out.mT + b_out[:, None, :])
+    return torch.stack(outputs, dim=2)
+
+
+def generate_with_derivatives(
+    weights: Iterable[Tensor],
+    latents: Tensor,
+    n_steps: int,
+) -> tuple[Tensor, Tensor]:
+    """As :func:`generate`, with the derivatives of the outputs by the latents, in forward mode.
+
+    Returns
+    -------
+    outputs : Tensor of shape (M, N, T, O)
+    derivatives : Tensor of shape (M, N, T, O, K)
+    """
+    W_ih, W_hh, b, W_out, b_out = weights
+    M, N, K = latents.shape
+    # A leading axis of the K directions: dh[k] is the derivative of h by latents[..., k].
+    h = latents.new_zeros(M, N, W_hh.shape[-1])
+    c, dh = torch.zeros_like(h), h.new_zeros(K, *h.shape)
+    dc = torch.zeros_like(dh)
+    outputs, derivatives = [], []
+    for t in range(n_steps):
+        a, da = h @ W_hh.mT + b[:, None, :], dh @ W_hh.mT
+        if t == 0:
+            a = a + latents @ W_ih.mT
+            da = da + W_ih.permute(2, 0, 1)[:, :, None, :]
+        a_i, a_f, a_g, a_o = a.chunk(4, dim=-1)
+        da_i, da_f, da_g, da_o = da.chunk(4, dim=-1)
+        i, f, g, o = torch.sigmoid(a_i), torch.sigmoid(a_f), torch.tanh(a_g), torch.sigmoid(a_o)
+        dc = f * dc + f * (1 - f) * c * da_f + i * (1 - i) * g * da_i + i * (1 - g.square()) * da_g
+        c = f * c + i * g
+        tanh_c = torch.tanh(c)
+        dh = o * (1 - tanh_c.square()) * dc + o * (1 - o) * tanh_c * da_o
+        h = o * tanh_c
+        outputs.append(h @ W_out.mT + b_out[:, None, :])
+        derivatives.append(dh @ W_out.mT)
+    return torch.stack(outputs, dim=2), torch.stack(derivatives, dim=3).movedim(0, -1)
+
+
+def mean_squared_error(outputs: Tensor, targets: Tensor, omit_nan: bool = False) -> Tensor:
+    """Mean over T and O of the squared difference.
+
+    Parameters
+    ----------
+    outputs, targets : Tensor of shape (..., T, O)
+    omit_nan : bool
+        Treat NaN in ``targets`` as missing values: the mean is that over the others.
+
+    Returns
+    -------
+    Tensor of shape (...)
+        NaN for a target that holds infinity, or NaN (with ``omit_nan``: nothing but NaN).
+        Differentiable in ``outputs``.
+    """
+    if not omit_nan:
+        invalid = ~torch.isfinite(targets).all(dim=-1).all(dim=-1)
+        return (outputs - targets).square().mean(dim=(-2, -1)).masked_fill(invalid, torch.nan)
+    missing = _missing_values(targets)
+    # Not 0 * difference: its gradient would be NaN.
+    difference = torch.where(missing, 0, outputs - torch.where(missing, 0, targets))
+    mse = difference.square().sum(dim=(-2, -1)) / (~missing).sum(dim=(-2, -1))
+    return mse.masked_fill(targets.isinf().any(dim=-1).any(dim=-1), torch.nan)
+
+
+def _missing_values(targets: Tensor) -> Tensor:
+    """Where values are missing (..., T, O). What holds nothing but NaN stays it, and spoils all."""
+    missing = targets.isnan()
+    return missing & ~missing.flatten(-2).all(dim=-1)[..., None, None]
+
+
+def project(latents: Tensor) -> Tensor:
+    """Clip to [0, 1] and normalise to sum 1 over the last axis; 1/K where the sum is zero."""
+    clipped = latents.clamp(0, 1)
+    total = clipped.sum(dim=-1, keepdim=True)
+    uniform = torch.full_like(clipped, 1 / latents.shape[-1])
+    return torch.where(total == 0, uniform, clipped / total)
+
+
+def invert(
+    weights: Iterable[Tensor],
+    targets: Tensor,
+    init: Tensor,
+    n_iter: int = 50,
+    lr: float = 0.05,
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+    eps: float = 1e-8,
+    unprojected_error: bool = False,
+    return_history: bool = False,
+    tol: float = 0.0,
+    omit_nan: bool = False,
+) -> InvertResult:
+    """Find, for every module and target, the input vector that best reconstructs the target.
+
+    Projected Adam without bias correction. Each of the ``n_iter`` iterations projects the latent
+    (:func:`project`), takes the gradient of the mean squared error there (the projection itself
+    is not differentiated) and steps.
+
+    Parameters
+    ----------
+    weights : five Tensors
+        As in :func:`generate`; frozen.
+    targets : Tensor of shape (N, T, O)
+        Sequences to reconstruct. One that holds NaN or infinity has error NaN.
+    init : Tensor of shape (M or 1, N or 1, K) or (M or 1, N or 1, S, K)
+        Where the latents start; S starts are searched apart, and every result has their axis.
+    n_iter : int
+        Iterations; 0 measures the error at the projected start.
+    lr, beta1, beta2, eps : float
+        Adam's settings.
+    unprojected_error : bool
+        Measure the final error before the last projection, as the paper's code does; the latents
+        returned are projected all the same.
+    return_history : bool
+        Also return error and (projected) latent before every step and at the end.
+    tol : float
+        Where positive, a latent is left as it is once five iterations have lowered its lowest
+        error by no more than this part of it.
+    omit_nan : bool
+        Treat NaN in ``targets`` as missing values: errors are means over the others, NaN for a
+        target that holds nothing else. A shorter target is one that ends in NaN.
+
+    Returns
+    -------
+    InvertResult
+        ``errors`` (M, N): :func:`mean_squared_error`; ``latents`` (M, N, K).
+    """
+    weights = [w.detach() for w in weights]
+    z, targets, shape = _expand_starts(len(weights[0]), targets, init)
+
+    def error(z: Tensor) -> Tensor:
+        return mean_squared_error(generate(weights, z, targets.shape[1]), targets, omit_nan)
+
+    m, v = torch.zeros_like(z), torch.zeros_like(z)
+    moving = torch.ones_like(z[..., 0], dtype=torch.bool)
+    n_iter_used = torch.full_like(moving, n_iter, dtype=torch.int32)
+    error_history, latent_history = [], []
+    for i in range(n_iter):
+        with torch.enable_grad():
+            z = project(z).requires_grad_(True)
+            loss = error(z)
+            # Each loss depends on its own latent alone, so the gradient of the sum holds them all.
+            (g,) = torch.autograd.grad(loss.sum(), z)
+        z, loss = z.detach(), loss.detach()
+        if return_history:
+            error_history.append(loss)
+            latent_history.append(z)
+        if tol > 0:
+            if i == 0:
+                lowest = lowest_before = loss
+            lowest = torch.minimum(lowest, loss)
+            if i > 0 and i % _PATIENCE == 0:
+                stops = moving & ~(lowest_before - lowest > tol * lowest_before)
+                n_iter_used[stops] = i
+                moving = moving & ~stops
+                lowest_before = lowest
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g.square()
+        z = torch.where(moving[..., None], z - lr * m / (v.sqrt() + eps), z)
+    with torch.no_grad():
+        latents = project(z)
+        errors = error(z if unprojected_error else latents)
+    error_history.append(errors)
+    latent_history.append(latents)
+    converged = ~moving & ~errors.isnan()
+    return _pack_result(
+        errors,
+        latents,
+        n_iter_used,
+        converged,
+        error_history,
+        latent_history,
+        shape,
+        return_history,
+    )
+
+
+def _expand_starts(
+    n_modules: int, targets: Tensor, init: Tensor
+) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """Starts (M, N S, K), targets (N S, T, O) to go with them, and the shape of the errors."""
+    N = targets.shape[0]
+    S, K = init.shape[2] if init.dim() == 4 else 1, init.shape[-1]
+    shape = (n_modules, N, S) if init.dim() == 4 else (n_modules, N)
+    z = init.detach().expand(*shape, K).reshape(n_modules, N * S, K).clone()
+    return z, targets.repeat_interleave(S, dim=0), shape
+
+
+def _pack_result(
+    errors: Tensor,
+    latents: Tensor,
+    n_iter_used: Tensor,
+    converged: Tensor,
+    error_history: list[Tensor],
+    latent_history: list[Tensor],
+    shape: tuple[int, ...],
+    return_history: bool,
+) -> InvertResult:
+    K, n_rows = latents.shape[-1], len(error_history) if return_history else 0
+    histories = (errors.new_empty(0), errors.new_empty(0))
+    if return_history:
+        histories = torch.stack(error_history), torch.stack(latent_history)
+    return InvertResult(
+        errors.reshape(shape),
+        latents.reshape(*shape, K),
+        n_iter_used.reshape(shape),
+        converged.reshape(shape),
+        histories[0].reshape(n_rows, *shape),
+        histories[1].reshape(n_rows, *shape, K),
+    )
+
+
+def invert_lm(
+    weights: Iterable[Tensor],
+    targets: Tensor,
+    init: Tensor,
+    n_iter: int = 8,
+    damping: float = 0.1,
+    simplex: bool = True,
+    return_history: bool = False,
+    tol: float = 0.0,
+    omit_nan: bool = False,
+) -> InvertResult:
+    """As :func:`invert`, by the Levenberg–Marquardt method: damped Gauss-Newton steps.
+
+    Around the best latent z so far, with residuals r and their derivatives J, each iteration
+    minimises ``|r + J d|^2 + mu |d|^2`` over the step d and measures the error there. A step that
+    lowers it is kept. The damping ``mu`` is relative to the mean curvature, and adapts by Nielsen's
+    rule (report IMM-REP-1999-05).
+
+    Parameters
+    ----------
+    weights, targets, init
+        As in :func:`invert`.
+    n_iter : int
+        Steps; each measures one new point. 0 measures the error at the start.
+    damping : float
+        At the start, relative.
+    simplex : bool
+        Keep the latents non-negative with sum 1: the start is projected, and of a step that would
+        leave, the components that turn negative are set to 0 and the others solved again. Without
+        it latents are free.
+    return_history : bool
+        Also return the lowest error so far, and its latent, before every step and at the end.
+    tol : float
+        Where positive, a search ends with a step that lowers the error by no more than this part of
+        it, or fails where its model promises no more.
+    omit_nan : bool
+        As in :func:`invert`.
+
+    Returns
+    -------
+    InvertResult
+        The lowest errors and their latents.
+    """
+    weights = [w.detach() for w in weights]
+    x, targets, shape = _expand_starts(len(weights[0]), targets, init)
+    T = targets.shape[1]
+    missing = _missing_values(targets) if omit_nan else torch.zeros_like(targets, dtype=torch.bool)
+    n_residuals = (~missing).sum(dim=(-2, -1))
+    targets = torch.where(missing, 0, targets)
+    invalid = ~torch.isfinite(targets).all(dim=-1).all(dim=-1)
+
+    def measure(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Error, J'J and J'r in float64."""
+        outputs, derivatives = generate_with_derivatives(weights, x, T)
+        if omit_nan:
+            outputs = torch.where(missing, 0, outputs)
+            derivatives = torch.where(missing[..., None], 0, derivatives)
+        r, J = (outputs - targets).flatten(2), derivatives.flatten(2, 3)
+        error = (r.square().sum(dim=-1).double() / n_residuals).masked_fill(invalid, torch.nan)
+        return error, (J.mT @ J).double(), (J.mT @ r[..., None])[..., 0].double()
+
+    if simplex:
+        x = project(x)
+    z, (error, A, g) = x, measure(x)
+    damping_now, growth = torch.full_like(error, damping), torch.full_like(error, 2.0)
+    finished, converged = error.isnan(), torch.zeros_like(error, dtype=torch.bool)
+    n_iter_used = torch.zeros_like(error, dtype=torch.int32)
+    error_history, latent_history = [error], [z]
+    for i in range(1, n_iter + 1):
+        mu = (damping_now * _mean_curvature(A, simplex)).clamp_min(_LEAST_CURVATURE)
+        d = _damped_step(A, g, z.double(), mu, simplex)
+        change = 2 * g * d + d * (A @ d[..., None])[..., 0]
+        predicted = -change.sum(dim=-1) / n_residuals
+        x = z.double() + d
+        if simplex:
+            x = x.clamp_min(0)
+            x = x / x.sum(dim=-1, keepdim=True)
+        x = x.to(z.dtype)
+        error_x, A_x, g_x = measure(x)
+
+        decrease = error - error_x
+        better, worse = ~finished & (decrease > 0), ~finished & ~(decrease > 0)
+        factor = (1 - (2 * decrease / predicted - 1) ** 3).clamp_min(1 / 3)
+        damping_now = torch.where(
+            better, (damping_now * factor).clamp_min(_LEAST_DAMPING), damping_now
+        )
+        damping_now = torch.where(
+            worse, (damping_now * growth).clamp_max(_MOST_DAMPING), damping_now
+        )
+        growth = torch.where(worse, 2 * growth, torch.where(better, 2.0, growth))
+        n_iter_used = torch.where(finished, n_iter_used, i)
+        if tol > 0:
+            gain = torch.where(better, decrease, predicted)
+            converged = converged | (~finished & (gain <= tol * error))
+        z = torch.where(better[..., None], x, z)
+        error = torch.where(better, error_x, error)
+        A = torch.where(better[..., None, None], A_x, A)
+        g = torch.where(better[..., None], g_x, g)
+        finished = finished | converged
+        error_history.append(error)
+        latent_history.append(z)
+    return _pack_result(
+        error.to(z.dtype),
+        z,
+        n_iter_used,
+        converged,
+        [e.to(z.dtype) for e in error_history],
+        latent_history,
+        shape,
+        return_history,
+    )
+
+
+def _mean_curvature(A: Tensor, simplex: bool) -> Tensor:
+    """Mean eigenvalue of A (..., K, K); on the simplex, of A in the plane of constant sum."""
+    K = A.shape[-1]
+    trace = A.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
+    if not simplex:
+        return trace / K
+    return (trace - A.sum(dim=(-2, -1)) / K) / max(K - 1, 1)
+
+
+def _damped_step(A: Tensor, g: Tensor, z: Tensor, mu: Tensor, simplex: bool) -> Tensor:
+    """Minimise ``2 g d + d (A + mu) d`` over d (..., K); on the simplex, see :func:`invert_lm`."""
+    eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    if not simplex:
+        return _solve(A + mu[..., None, None] * eye, -g)
+    free = torch.ones_like(z, dtype=torch.bool)
+    for _ in range(A.shape[-1]):
+        # Inputs that leave the simplex go to 0; the others take over what they give up.
+        fixed = torch.where(free, 0, -z)
+        right = -(g + (A @ fixed[..., None])[..., 0])
+        # Rows and columns of the fixed ones are those of the unit matrix.
+        both = free[..., None] & free[..., None, :]
+        B = torch.where(both, A + mu[..., None, None] * eye, eye)
+        x1, x2 = _solve(B, torch.where(free, right, 0)), _solve(B, free.to(A.dtype))
+        shift = (-fixed.sum(dim=-1) - x1.sum(dim=-1)) / x2.sum(dim=-1)
+        d = torch.where(free, x1 + shift[..., None] * x2, -z)
+        stays = free & ~(z + d < 0)
+        if bool((stays == free).all()):
+            break
+        free = stays
+    return d
+
+
+def _solve(B: Tensor, right: Tensor) -> Tensor:
+    return torch.linalg.solve_ex(B, right)[0]

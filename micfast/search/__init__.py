@@ -1,0 +1,1 @@
+"""Inversion of banks: solvers, where they start, and the search itself."""

@@ -1,0 +1,81 @@
+"""Solvers: settings objects that run a search. One file each; its name is registered there."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from torch import Tensor
+
+from micfast.kernels.execution import Execution
+from micfast.kernels.reference import InvertResult
+from micfast.kernels.weights import Weights
+from micfast.progress import Report
+from micfast.registry import Registry
+from micfast.search.starts import Start
+from micfast.settings import Settings
+
+__all__ = ["SOLVERS", "Solver", "solver_of"]
+
+
+class Solver(Settings):
+    """A way to search for latents. Subclasses are frozen dataclasses, registered by name."""
+
+    n_iter: int
+    start: Start
+
+    @abstractmethod
+    def search(
+        self,
+        weights: Weights,
+        targets: Tensor,
+        starts: Tensor,
+        *,
+        history: bool,
+        omit_nan: bool,
+        execution: Execution,
+        report: Report,
+    ) -> InvertResult:
+        """Search from every start.
+
+        Parameters
+        ----------
+        weights : Weights
+            M modules, frozen.
+        targets : Tensor of shape (N, T, O)
+            In the weights' dtype, on their device.
+        starts : Tensor of shape (M or 1, N or 1, S, K)
+            As the targets.
+        history : bool
+            Whether to return error and latent of every iteration.
+        omit_nan : bool
+            Whether NaN in the targets are missing values.
+        execution : Execution
+        report : callable or None
+            To be called with the fraction done, now and then.
+
+        Returns
+        -------
+        InvertResult
+            Tensors (M, N, S, ...), histories (n_iter + 1, M, N, S, ...).
+        """
+
+
+SOLVERS: Registry[type[Solver]] = Registry(__name__, "solver")
+
+
+def solver_of(value: Any) -> Solver:
+    """The solver a user asked for: by name, or as given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is neither.
+    """
+    if isinstance(value, Solver):
+        return value
+    if isinstance(value, str):
+        return SOLVERS[value]()
+    raise TypeError(
+        f"solver must be a solver object or one of {', '.join(map(repr, SOLVERS))}, got {value!r}"
+    )

@@ -1,0 +1,80 @@
+"""The Levenberg–Marquardt method: damped Gauss-Newton steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from micfast.kernels import calls
+from micfast.kernels.execution import Execution
+from micfast.kernels.reference import InvertResult
+from micfast.kernels.weights import Weights
+from micfast.progress import Report
+from micfast.search.solvers import SOLVERS, Solver
+from micfast.search.starts import start_of
+from micfast.settings import check_choice, check_count, check_number
+
+__all__ = ["LevenbergMarquardt"]
+
+
+@SOLVERS.register("lm")
+@dataclass(frozen=True)
+class LevenbergMarquardt(Solver):
+    """Damped Gauss-Newton steps, which need a few iterations where Adam needs dozens.
+
+    The equations are in ``docs/conventions.md``; Nielsen's rule adapts the damping (report
+    IMM-REP-1999-05).
+
+    Parameters
+    ----------
+    n_iter : int
+        Steps; 0 measures the error at the start.
+    damping : float
+        Initial damping, relative to the mean curvature; above 0.
+    tol : float
+        If positive, a search ends with a step that lowers its error by no more than this fraction
+        of it.
+    constraint : {"simplex"} or None
+        Whether latents are non-negative with sum 1, or free.
+    start : str, Start or array of shape (K,), (N, K), (N, M, K) or (N, M, S, K)
+        Where searches start, see :mod:`micfast.search.starts`. With several starts, the one with
+        the lowest final error is kept.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For values that are not as described.
+    """
+
+    name: ClassVar[str] = "lm"
+    n_iter: int = 8
+    damping: float = 0.1
+    tol: float = 0.0
+    constraint: Literal["simplex"] | None = "simplex"
+    start: Any = "nearest"
+
+    def __post_init__(self) -> None:
+        where = "LevenbergMarquardt"
+        self.set("n_iter", check_count(where, "n_iter", self.n_iter))
+        self.set("damping", check_number(where, "damping", self.damping, positive=True))
+        self.set("tol", check_number(where, "tol", self.tol))
+        check_choice(where, "constraint", self.constraint, ("simplex", None))
+        self.set("start", start_of(self.start))
+
+    def search(
+        self,
+        weights: Weights,
+        targets: Tensor,
+        starts: Tensor,
+        *,
+        history: bool,
+        omit_nan: bool,
+        execution: Execution,
+        report: Report,
+    ) -> InvertResult:
+        """See :meth:`Solver.search`."""
+        on_simplex = self.constraint == "simplex"
+        settings = (self.n_iter, self.damping, on_simplex, history, self.tol, omit_nan)
+        return calls.search("invert_lm", weights, targets, starts, settings, execution, report)

@@ -1,0 +1,1 @@
+"""Training of generators, and the choice of the types they learn."""

@@ -35,7 +35,7 @@ def _run(options: argparse.Namespace) -> int:
         path = save(result, options.out)
         print(report_module.report([path]), flush=True)
         wrong |= any(
-            row["status"] == "failed" and row["peer"].startswith("micfast")
+            row.get("status") == "failed" and row["peer"].startswith("micfast")
             for row in result["rows"]
         )
     return int(wrong)

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.dropin import dropin_table
 from bench.figures import (
     Row,
     grouped_rows,
@@ -55,6 +56,8 @@ def markdown(result: dict[str, Any]) -> str:
         parts += _memory_table(result["rows"])
     elif result["suite"] == "load":
         parts += _load_table(result["rows"])
+    elif result["suite"] == "drop-in":
+        parts += dropin_table(result["rows"])
     elif result["suite"] == "solvers":
         parts += solver_tables(result)
     else:

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench import cases
 from bench.cases import Case
+from bench.dropin import measure_dropin
 from bench.load import measure_load
 from bench.machine import FmaPeak, describe
 from bench.measure import TOLERANCE, measure_case
@@ -67,6 +68,7 @@ SUITES: dict[str, tuple[_Entry, ...]] = {
     "memory": (),
     "load": (),
     "solvers": (),
+    "drop-in": (),
 }
 ALL = ("inversion", "training", "latency", "scaling")
 
@@ -122,6 +124,10 @@ def run_suite(
         if not any(peer.id == "micfast" for peer in contenders):
             raise ValueError("suite load measures micfast alone: peers must include it")
         result["rows"] = measure_load(n_threads, quick)
+        result["seconds"] = time.perf_counter() - start
+        return result
+    if suite == "drop-in":
+        result["rows"] = measure_dropin(n_threads, quick, say)
         result["seconds"] = time.perf_counter() - start
         return result
     if suite == "solvers":

@@ -1,4 +1,4 @@
-// Levenberg and Marquardt's method for one search: the K x K algebra and the rules between two
+// The Levenberg-Marquardt method for one search: the K x K algebra and the rules between two
 // passes through the generator, in double precision. What the passes measure, and how, is the
 // kernel's (cpu/tangent.h, cuda/invert_lm.h).
 #pragma once

@@ -97,7 +97,7 @@ struct InvertProblem {
   bool unprojected_error;  // measure the final error before the last projection
 };
 
-// By Levenberg and Marquardt's method.
+// By the Levenberg-Marquardt method.
 template <class T>
 struct InvertLMProblem {
   SearchProblem<T> search;

@@ -1,5 +1,5 @@
 // Python's way to the CUDA kernels: addresses of device memory and sizes in, nothing checked
-// (micfast/kernels/operators.py checks). Every job is called twice: with a null workspace it answers the bytes it
+// (micfast/ops.py checks). Every job is called twice: with a null workspace it answers the bytes it
 // wants, with one it is launched.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>

@@ -11,7 +11,7 @@ struct Generator {
   static constexpr int64_t row = kLanes<T>;
   const GenerateProblem<T>& p;
   PackedWeights<Layout, T> weights;
-  SequenceState<T> state;
+  typename StateOf<Layout, T>::Sequence state;
   T *z, *y;  // [K], [T, O]
 
   Generator(const GenerateProblem<T>& problem, Arena& arena) : p(problem) {
@@ -26,11 +26,12 @@ struct Generator {
     const int64_t N = p.sizes.n_targets, K = p.sizes.input_size;
     const int64_t size = p.sizes.n_steps * p.sizes.output_size;
     pack_block(blocks, item, p.sizes, p.weights, weights);
+    set_targets(state, blocks.n_lanes(item));
     for (int lane = 0; lane < kLanes<T>; ++lane) {
       const Pair at = blocks.pair(item, lane);
       gather_lane(p.latents + (at.module * N + at.target) * K, K, lane, z);
     }
-    forward<Layout, false>(p.sizes, weights, z, state, y);
+    forward<false>(p.sizes, weights, z, state, y);
     for (int lane = 0; lane < blocks.n_lanes(item); ++lane) {
       const Pair at = blocks.pair(item, lane);
       scatter_lane(y, size, lane, p.outputs + (at.module * N + at.target) * size);
@@ -49,18 +50,11 @@ int64_t generate_units(const GenerateProblem<T>&) {
 }
 template <class T>
 int64_t generate_workspace(const GenerateProblem<T>& p) {
-  Arena shared{nullptr}, lanes{nullptr};
-  Generator<SharedWeights, T>(p, shared);
-  Generator<LaneWeights, T>(p, lanes);
-  return shared.used > lanes.used ? shared.used : lanes.used;
+  return largest_workspace<Generator, T>(p);
 }
 template <class T>
 void generate_item(const GenerateProblem<T>& p, int64_t item, void* workspace, Monitor* monitor) {
-  Arena arena{static_cast<char*>(workspace)};
-  if (Blocks<T>(p.sizes).shared(item))
-    Generator<SharedWeights, T>(p, arena).run(item, monitor);
-  else
-    Generator<LaneWeights, T>(p, arena).run(item, monitor);
+  run_by_layout<Generator, T>(p, p.sizes, item, workspace, monitor);
 }
 
 // One module is one work item: its weights' gradients are summed over its targets in a fixed order.
@@ -102,9 +96,9 @@ struct GeneratorBackward {
         if (!used)
           for (int64_t j = 0; j < size; ++j) d_y[j * row + lane] = 0;
       }
-      forward<SharedWeights, true>(s, weights, z, state, y);
-      backward<SharedWeights>(s, weights, d_y, d_z, state,
-                              [&](int64_t t, const T*) { gradient.after_step(t, d_y, z, state); });
+      forward<true>(s, weights, z, state, y);
+      backward(s, weights, d_y, d_z, state,
+               [&](int64_t t, const T*) { gradient.after_step(t, d_y, z, state); });
       for (int lane = 0; lane < n_lanes; ++lane)
         scatter_lane(d_z, K, lane, p.d_latents + (module * N + first + lane) * K);
       if (!monitor->tick(monitor, 1)) return;

@@ -62,7 +62,7 @@ struct Inverter {
   const InvertProblem<T>& p;
   Sizes s;  // with the steps of the block at work
   PackedWeights<Layout, T> weights;
-  SequenceState<T> state;
+  typename StateOf<Layout, T>::Sequence state;
   T *target, *residual;                             // [T, O]
   T *z, *moment1, *moment2, *gradient, *projected;  // [K]
   T* loss;                                          // one lane row, as all below
@@ -93,7 +93,7 @@ struct Inverter {
   // asked.
   template <bool kKeepTape>
   void measure(const T* input) {
-    forward<Layout, kKeepTape>(s, weights, input, state, residual);
+    forward<kKeepTape>(s, weights, input, state, residual);
     if (p.search.counts)
       subtract_and_sum_squares<true>(residual, target, s.n_steps * s.output_size, loss);
     else
@@ -103,7 +103,7 @@ struct Inverter {
 
   // The gradient of the loss at the point last measured, and one Adam step of z.
   void step() {
-    backward<Layout>(s, weights, residual, gradient, state, NoStepHook{});
+    backward(s, weights, residual, gradient, state, NoStepHook{});
     const V two = V::broadcast(2);
     const V beta1 = V::broadcast(static_cast<T>(p.adam.beta1));
     const V beta2 = V::broadcast(static_cast<T>(p.adam.beta2));
@@ -149,6 +149,7 @@ struct Inverter {
     const int64_t K = s.input_size;
     s.n_steps = block.n_steps;
     pack_block(block.blocks, item, s, search.weights, weights);
+    set_targets(state, block.n_lanes());
     for (int lane = 0; lane < kLanes<T>; ++lane) {
       scale[lane] = static_cast<T>(block.gather(lane, target, z));
       moving[lane] = 1;
@@ -163,7 +164,12 @@ struct Inverter {
       block.record_history(i, loss, z);
       const bool any_moves = search.tol <= 0 || watch_convergence(i);
       // A history wants every row, also where nothing moves.
-      if (!any_moves && !search.error_history) break;
+      if (!any_moves && !search.error_history) {
+        // The iterations left would project once more each, which can move a latent by a rounding:
+        // done, so that a result does not depend on when the other lanes stop.
+        for (int64_t left = i + 1; left < search.n_iter; ++left) project(z, K);
+        break;
+      }
       step();
       if (!monitor->tick(monitor, 1)) return;
     }

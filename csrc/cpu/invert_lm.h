@@ -1,4 +1,4 @@
-// Inversion by Levenberg and Marquardt's method: damped Gauss-Newton steps of the input vectors of
+// Inversion by the Levenberg-Marquardt method: damped Gauss-Newton steps of the input vectors of
 // one block of lanes. The lanes share the passes through the generators (tangent.h); what comes
 // between two passes (levenberg_marquardt.h) is done for each lane alone.
 #pragma once
@@ -16,7 +16,7 @@ struct LevenbergMarquardt {
   Sizes s;  // with the steps of the block at work
   const int64_t K, n_directions;
   PackedWeights<Layout, T> weights;
-  TangentState<T> state;
+  typename TangentStateOf<Layout, T>::Tangent state;
   LeastSquares<T> sums;
   StepScratch scratch;
   T* target;            // [T, O]
@@ -50,6 +50,7 @@ struct LevenbergMarquardt {
   void start(const SearchBlock<T>& block) {
     s.n_steps = block.n_steps;
     pack_block(block.blocks, block.item, s, p.search.weights, weights);
+    set_targets(state, block.n_lanes());
     for (int l = 0; l < row; ++l) lanes[l].error_scale = block.gather(l, target, x);
     if (p.simplex) project(x, K);
     // On the simplex the directions lead from its last corner to each of the others.
@@ -76,8 +77,8 @@ struct LevenbergMarquardt {
     }
   }
 
-  void write_results() {
-    for (int l = 0; l < row; ++l) {
+  void write_results(int n_lanes) {
+    for (int l = 0; l < n_lanes; ++l) {
       error[l] = static_cast<T>(lanes[l].error);
       for (int64_t k = 0; k < K; ++k) latent[k * row + l] = static_cast<T>(lanes[l].model.z[k]);
     }
@@ -92,7 +93,7 @@ struct LevenbergMarquardt {
       const int64_t n_wanted = i < search.n_iter ? n_directions : 0;
       measure_with_tangents(s, weights, x, n_wanted, target, search.counts != nullptr, state, sums);
       bool finished = true;
-      for (int l = 0; l < row; ++l) {
+      for (int l = 0; l < block.n_lanes(); ++l) {
         DampedSearch& lane = lanes[l];
         if (judge(lane, static_cast<double>(sums.squares[l]), i, search.tol)) accept(lane, l);
         finished = finished && lane.finished;
@@ -100,7 +101,7 @@ struct LevenbergMarquardt {
         propose(lane, K, p.simplex, scratch);
         for (int64_t k = 0; k < K; ++k) x[k * row + l] = static_cast<T>(lane.step[k]);
       }
-      write_results();
+      write_results(block.n_lanes());
       block.record_history(i, error, latent);
       if (!monitor->tick(monitor, 1)) return;
       // A history wants every row, also where nothing moves.

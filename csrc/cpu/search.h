@@ -91,18 +91,9 @@ template <template <class, class> class Solver, template <class> class Problem, 
 struct SearchJob {
   static int64_t items(const Problem<T>& p) { return Blocks<T>(p.search.sizes).n_items; }
   static int64_t units(const Problem<T>& p) { return p.search.n_iter + 1; }
-  static int64_t workspace(const Problem<T>& p) {
-    Arena shared{nullptr}, lanes{nullptr};
-    Solver<SharedWeights, T>(p, shared);
-    Solver<LaneWeights, T>(p, lanes);
-    return shared.used > lanes.used ? shared.used : lanes.used;
-  }
+  static int64_t workspace(const Problem<T>& p) { return largest_workspace<Solver, T>(p); }
   static void run_item(const Problem<T>& p, int64_t item, void* workspace, Monitor* monitor) {
-    Arena arena{static_cast<char*>(workspace)};
-    if (Blocks<T>(p.search.sizes).shared(item))
-      Solver<SharedWeights, T>(p, arena).run(item, monitor);
-    else
-      Solver<LaneWeights, T>(p, arena).run(item, monitor);
+    run_by_layout<Solver, T>(p, p.search.sizes, item, workspace, monitor);
   }
 };
 

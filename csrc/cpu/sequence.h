@@ -108,29 +108,30 @@ struct SequenceState {
   }
 };
 
-template <class T>
+// The six vectors of a tape, kStride values apart.
+template <int64_t kStride, class T>
 MICFAST_INLINE void store_tape(T* p, const CellTape<T>& s) {
   s.i.store(p);
-  s.f.store(p + kLanes<T>);
-  s.g.store(p + 2 * kLanes<T>);
-  s.o.store(p + 3 * kLanes<T>);
-  s.c_prev.store(p + 4 * kLanes<T>);
-  s.tanh_c.store(p + 5 * kLanes<T>);
+  s.f.store(p + kStride);
+  s.g.store(p + 2 * kStride);
+  s.o.store(p + 3 * kStride);
+  s.c_prev.store(p + 4 * kStride);
+  s.tanh_c.store(p + 5 * kStride);
 }
 
-template <class T>
+template <int64_t kStride, class T>
 MICFAST_INLINE CellTape<T> load_tape(const T* p) {
   return {Vec<T>::load(p),
-          Vec<T>::load(p + kLanes<T>),
-          Vec<T>::load(p + 2 * kLanes<T>),
-          Vec<T>::load(p + 3 * kLanes<T>),
-          Vec<T>::load(p + 4 * kLanes<T>),
-          Vec<T>::load(p + 5 * kLanes<T>)};
+          Vec<T>::load(p + kStride),
+          Vec<T>::load(p + 2 * kStride),
+          Vec<T>::load(p + 3 * kStride),
+          Vec<T>::load(p + 4 * kStride),
+          Vec<T>::load(p + 5 * kStride)};
 }
 
 // Runs the generator on the input z [K] and writes the outputs y [T, O]. Keeps the tape that
 // backward() needs where kKeepTape.
-template <class Layout, bool kKeepTape, class T>
+template <bool kKeepTape, class Layout, class T>
 void forward(const Sizes& s, const PackedWeights<Layout, T>& w, const T* z,
              const SequenceState<T>& state, T* y) {
   using V = Vec<T>;
@@ -163,7 +164,7 @@ void forward(const Sizes& s, const PackedWeights<Layout, T>& w, const T* z,
                            V::load(state.c + at), tape);
           next.h.store(h + at);
           next.c.store(state.c + at);
-          if (kKeepTape) store_tape(state.tape_of(t, unit, s) + v * V::kWidth, tape);
+          if (kKeepTape) store_tape<row>(state.tape_of(t, unit, s) + v * V::kWidth, tape);
         }
     });
     copy_rows<Layout>(y, w.out_b, O);
@@ -202,7 +203,7 @@ void backward(const Sizes& s, const PackedWeights<Layout, T>& w, const T* d_y, T
 #pragma GCC unroll 8
         for (int v = 0; v < kVectorsPerBlock; ++v) {
           const int64_t unit = first + r, at = unit * row + v * V::kWidth;
-          const CellTape<T> tape = load_tape(state.tape_of(t, unit, s) + v * V::kWidth);
+          const CellTape<T> tape = load_tape<row>(state.tape_of(t, unit, s) + v * V::kWidth);
           const CellGradient<T> d = cell_backward(d_h.v[r][v], V::load(state.d_c + at), tape);
           d.c_prev.store(state.d_c + at);
           T* d_a_unit = d_a + 4 * unit * row + v * V::kWidth;

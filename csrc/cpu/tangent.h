@@ -67,6 +67,39 @@ MICFAST_INLINE void subtract_target(T* y, const T* target, int64_t n_outputs, in
   }
 }
 
+template <class T>
+MICFAST_INLINE void clear_sums(const LeastSquares<T>& sums, int64_t D) {
+  clear(sums.squares, 1);
+  clear(sums.gradient, D);
+  clear(sums.normal, D * (D + 1) / 2);
+}
+
+// Adds one step's outputs and their derivatives, y [1 + D, O], to the sums.
+template <class T>
+MICFAST_INLINE void add_step(T* y, const T* target, int64_t O, int64_t D, bool omit,
+                             const LeastSquares<T>& sums) {
+  constexpr int64_t row = kLanes<T>;
+  if (omit)
+    subtract_target<true>(y, target, O, D);
+  else
+    subtract_target<false>(y, target, O, D);
+  add_products(sums.squares, y, y, O);
+  T* normal = sums.normal;
+  for (int64_t i = 1; i <= D; ++i) {
+    const T* y_i = y + i * O * row;
+    add_products(sums.gradient + (i - 1) * row, y, y_i, O);
+    for (int64_t j = 1; j <= i; ++j, normal += row) add_products(normal, y_i, y + j * O * row, O);
+  }
+}
+
+// Which state a layout's pass uses.
+template <class Layout, class T>
+struct TangentStateOf {
+  using Tangent = TangentState<T>;
+};
+template <class T>
+MICFAST_INLINE void set_targets(TangentState<T>&, int) {}
+
 // `x` [1 + D, K]: the input, then the D directions. `target` [T, O]; with `omit`, its NaN are
 // missing values.
 template <class Layout, class T>
@@ -79,9 +112,7 @@ void measure_with_tangents(const Sizes& s, const PackedWeights<Layout, T>& w, co
   constexpr int kMaxUnits = kMaxRows<T> / 4;
   const int64_t H = s.hidden_size, O = s.output_size, D = n_directions;
   clear(state.c, (1 + D) * H);
-  clear(sums.squares, 1);
-  clear(sums.gradient, D);
-  clear(sums.normal, D * (D + 1) / 2);
+  clear_sums(sums, D);
 
   for (int64_t t = 0; t < s.n_steps; ++t, target += O * row) {
     const T* w_x = t == 0 ? w.gate_x : w.gate_h;
@@ -129,18 +160,7 @@ void measure_with_tangents(const Sizes& s, const PackedWeights<Layout, T>& w, co
     clear(state.y + O * row, D * O);
     for (int64_t d = 0; d <= D; ++d)
       multiply_add<Layout>(state.y + d * O * row, O, w.out_h, h + d * H * row, H);
-    if (omit)
-      subtract_target<true>(state.y, target, O, D);
-    else
-      subtract_target<false>(state.y, target, O, D);
-    add_products(sums.squares, state.y, state.y, O);
-    T* normal = sums.normal;
-    for (int64_t i = 1; i <= D; ++i) {
-      const T* y_i = state.y + i * O * row;
-      add_products(sums.gradient + (i - 1) * row, state.y, y_i, O);
-      for (int64_t j = 1; j <= i; ++j, normal += row)
-        add_products(normal, y_i, state.y + j * O * row, O);
-    }
+    add_step(state.y, target, O, D, omit, sums);
   }
 }
 

@@ -111,14 +111,14 @@ struct Trainer {
   // Losses (sums of squares) and gradients of this episode. The gradients are those of half the sum
   // of squares; the factor 2 / (number of values) is left to the step.
   void differentiate() {
-    forward<LaneWeights, true>(s, weights, x, state, residual);
+    forward<true>(s, weights, x, state, residual);
     if (p.counts)
       subtract_and_sum_squares<true>(residual, target, s.n_steps * s.output_size, loss);
     else
       subtract_and_sum_squares<false>(residual, target, s.n_steps * s.output_size, loss);
     gradient.start();
-    backward<LaneWeights>(s, weights, residual, d_x, state,
-                          [&](int64_t t, const T*) { gradient.after_step(t, residual, x, state); });
+    backward(s, weights, residual, d_x, state,
+             [&](int64_t t, const T*) { gradient.after_step(t, residual, x, state); });
   }
 
   // One Adam step of a matrix of weights whose gradients lie in g. `copy(r, c, v, w)` stores vector

@@ -106,7 +106,7 @@ struct WeightGradient {
     using V = Vec<T>;
     for (int64_t u = 0; u < s.hidden_size; ++u)
       for (int v = 0; v < kVectorsPerBlock; ++v) {
-        const CellTape<T> tape = load_tape(state.tape_of(t, u, s) + v * V::kWidth);
+        const CellTape<T> tape = load_tape<row>(state.tape_of(t, u, s) + v * V::kWidth);
         (tape.o * tape.tanh_c).store(to + u * row + v * V::kWidth);
       }
   }

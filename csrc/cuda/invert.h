@@ -126,8 +126,14 @@ struct Inverter {
       if (search.tol > 0) {
         if (place.works && place.lane == 0) watch_convergence(state, loss, i);
         // A history wants every row, also where nothing moves.
-        if (!any_in_block(place.works && place.lane == 0 && state.moving) && !search.error_history)
+        if (!any_in_block(place.works && place.lane == 0 && state.moving) &&
+            !search.error_history) {
+          // As the CPU's Inverter: the iterations left would project once more each.
+          if (place.works && place.lane == 0)
+            for (int64_t left = i + 1; left < search.n_iter; ++left) project(z_pair, K);
+          block_sync();
           break;
+        }
       }
       sequence.template backward<true, Keep::kTape>(
           W_ih, [&](int t, int o) { return residual[residual_at(t, o)]; },

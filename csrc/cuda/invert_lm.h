@@ -1,4 +1,4 @@
-// Inversion by Levenberg and Marquardt's method: the whole loop of damped Gauss-Newton steps for a
+// Inversion by the Levenberg-Marquardt method: the whole loop of damped Gauss-Newton steps for a
 // tile of pairs. One pass draws the sequences and carries their derivatives along D directions of
 // the input; between two passes the first thread of a pair does its K x K algebra
 // (levenberg_marquardt.h). Nothing is kept over time.

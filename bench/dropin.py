@@ -1,0 +1,132 @@
+"""The drop-in beside the loop it replaces, by sizes: few targets, wide modules and all between.
+
+CPU and wall time of ``micfast.invert`` and of a batched ``nn.LSTM`` loop, both on one thread and on
+all, each at its better thread count, in one run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+from bench.cases import InversionCase, InversionProblem, make_problem, shrink
+from bench.peers.base import Peer
+from bench.peers.ours import Micfast
+from bench.peers.pytorch import NnLstm
+
+__all__ = ["CASES", "dropin_table", "measure_dropin"]
+
+Row = dict[str, Any]
+
+# Modules, targets, steps, hidden units, outputs; K = 4.
+_SIZES = (
+    (1, 1, 50, 10, 2),
+    (1, 1000, 100, 32, 3),
+    (20, 400, 205, 10, 2),
+    (20, 1, 205, 10, 2),
+    (100, 10, 60, 20, 6),
+    (5, 200, 1000, 64, 8),
+    (1, 1, 300, 64, 6),
+    (1, 20, 300, 96, 6),
+    (1, 1, 300, 128, 12),
+    (1, 4, 300, 128, 12),
+    (1, 16, 300, 128, 12),
+    (1, 50, 300, 128, 12),
+    (3, 50, 300, 128, 12),
+    (1, 1, 100, 256, 6),
+    (1, 50, 100, 256, 6),
+    (1, 1, 50, 384, 6),
+    (1, 16, 50, 384, 6),
+    (1, 64, 50, 384, 6),
+    (1, 1, 50, 512, 6),
+    (1, 64, 50, 512, 6),
+)
+CASES = tuple(
+    InversionCase(f"drop-in-{M}x{N}x{T}x{H}x{O}", M=M, N=N, H=H, K=4, O=O, T=T, I=10)
+    for M, N, T, H, O in _SIZES
+)
+# The loop runs at most this many modules: more cost it the same each.
+_LOOP_MODULES = 5
+_LEAST_SECONDS, _MOST_RUNS = 0.3, 7
+
+
+def measure_dropin(n_threads: int, quick: bool, say: Callable[[str], None]) -> list[Row]:
+    """Rows of the suite: seconds of CPU and wall time, by peer and thread count."""
+    cases = {shrink(case) for case in CASES[:2]} if quick else CASES
+    rows = []
+    for case in sorted(cases, key=lambda case: CASES.index(case) if case in CASES else 0):
+        say(f"drop-in: {case.id}")
+        problem = make_problem(case)
+        assert isinstance(problem, InversionProblem)
+        part = min(case.M, _LOOP_MODULES)
+        times = {
+            "micfast": _times(Micfast(), problem, n_threads, 1.0),
+            "nn_lstm": _times(_Loop(), problem.part(part, case.N), n_threads, case.M / part),
+        }
+        rows.append({"case": asdict(case), "times": times})
+    return rows
+
+
+class _Loop(NnLstm):
+    """The loop on as many threads as it is told."""
+
+    def _choose_threads(self, problem: Any, n_threads: int) -> None:
+        self.n_threads = n_threads
+
+
+def _times(
+    peer: Peer, problem: InversionProblem, n_threads: int, factor: float
+) -> dict[str, dict[str, float]]:
+    """The least CPU and wall seconds of some runs, by number of threads."""
+    found = {}
+    for threads in sorted({1, n_threads}):
+        peer.prepare(problem, threads)
+        with peer.running(threads):
+            peer.invert(_with_iterations(problem, 1))  # warm
+            cpu, wall = [], []
+            while len(wall) < 3 or (sum(wall) < _LEAST_SECONDS and len(wall) < _MOST_RUNS):
+                began = time.process_time(), time.perf_counter()
+                peer.invert(problem)
+                cpu.append(time.process_time() - began[0])
+                wall.append(time.perf_counter() - began[1])
+                if sum(wall) > 30:
+                    break
+        found[str(threads)] = {"cpu": factor * min(cpu), "wall": factor * min(wall)}
+    return found
+
+
+def _with_iterations(problem: InversionProblem, n_iter: int) -> InversionProblem:
+    """The same problem with another number of iterations."""
+    return replace(problem, case=replace(problem.case, I=n_iter))
+
+
+def dropin_table(rows: list[Row]) -> list[str]:
+    """The rows as a Markdown table; what is slower than the loop is named below it."""
+    lines = [
+        "Modules x targets x steps x hidden units x outputs, ten iterations of Adam, K = 4. "
+        "Ratios: the loop's time over micfast's, each at its better number of threads.",
+        "",
+        "| case | micfast CPU | loop CPU | CPU ratio | micfast wall | loop wall | wall ratio |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    losses = []
+    for row in rows:
+        cells = []
+        for kind in ("cpu", "wall"):
+            ours, loop = (
+                min(times[kind] for times in row["times"][peer].values())
+                for peer in ("micfast", "nn_lstm")
+            )
+            cells += [f"{1e3 * ours:.1f} ms", f"{1e3 * loop:.1f} ms", f"{loop / ours:.2f}"]
+            if loop < ours:
+                losses.append(f"{_name(row)} ({kind}: {loop / ours:.2f})")
+        lines.append(f"| {_name(row)} | {' | '.join(cells)} |")
+    lost = ", ".join(losses) if losses else "none"
+    return [*lines, "", f"Slower than the loop: {lost}."]
+
+
+def _name(row: Row) -> str:
+    case = row["case"]
+    return "x".join(str(case[letter]) for letter in "MNTHO")

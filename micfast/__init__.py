@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         LatentPathDisplay,
         ReconstructionDisplay,
     )
+    from micfast.search.check import check
     from micfast.search.inversion import Inversion, invert
     from micfast.search.solvers.adam import Adam
     from micfast.search.solvers.levenberg_marquardt import LevenbergMarquardt
@@ -47,6 +48,7 @@ _EXPORTS = {
     "Trained": "training.fleet",
     "Training": "training.settings",
     "Weights": "kernels.weights",
+    "check": "search.check",
     "config": "kernels.config",
     "generate": "generators.bank",
     "invert": "search.inversion",
@@ -72,6 +74,7 @@ __all__ = [
     "Training",
     "Weights",
     "__version__",
+    "check",
     "config",
     "generate",
     "invert",

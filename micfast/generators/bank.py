@@ -6,7 +6,7 @@ import json
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -100,31 +100,50 @@ class GeneratorBank:
     @classmethod
     def from_modules(
         cls,
-        modules: nn.Module | Iterable[nn.Module],
+        modules: nn.Module | Iterable[nn.Module] | Mapping[str, nn.Module],
         classes: Iterable[Label] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        *,
+        check: Literal["auto", "raise", "warn", False] = "auto",
+        n_steps: int | None = None,
     ) -> GeneratorBank:
-        """Stack the weights of torch modules.
+        """Stack the weights of torch modules, after checking that they draw what the bank draws.
+
+        The weights are those that ``forward`` would use now in evaluation mode, also with weight
+        norm, spectral norm or pruning. The modules themselves do not change.
 
         Parameters
         ----------
-        modules : nn.Module or iterable of nn.Module
-            One module, or several (``nn.ModuleList`` included). Each contains exactly one
-            ``nn.LSTM`` (one layer, one direction, no projection; with or without bias; either
-            ``batch_first``), one ``nn.Linear`` that reads its hidden state, and no other
-            parameter. Any other code in ``forward`` is ignored.
+        modules : nn.Module, iterable of nn.Module, or mapping of str to nn.Module
+            One module, or several (``nn.ModuleList`` included; the keys of a ``nn.ModuleDict`` or
+            dict are the classes). Each contains exactly one ``nn.LSTM`` (one layer, one
+            direction, no projection; with or without bias; either ``batch_first``), one
+            ``nn.Linear`` that reads its hidden state, and no other parameter.
         classes, metadata
             As in :class:`GeneratorBank`.
+        check : {"auto", "raise", "warn", False}
+            Each module is called once with a few latents, in evaluation mode. One that draws
+            something else is an error; one that cannot be called (a bare ``nn.Sequential`` of the
+            two layers, for example) gives a warning. "raise" makes both an error, "warn" both a
+            warning; False takes the two layers, whatever ``forward`` does.
+        n_steps : int, optional
+            Steps that the check draws, 128 at most. Default: 24, or the modules' own number.
 
         Raises
         ------
         TypeError
-            If something is not an ``nn.Module``.
+            If something is not an ``nn.Module``, or not float32 or float64.
         ValueError
-            If a module has another structure, or the modules differ in size, dtype or device; the
-            message names the module's index.
+            If a module has another structure or draws something else, or the modules differ in
+            size, dtype or device; the message names the module's index.
+
+        Notes
+        -----
+        The check compares at most 128 steps, and cannot see what your loop passes to a
+        ``forward`` that takes the inputs of all steps: see :func:`micfast.check`.
         """
-        return cls(torch_modules.weights_of_modules(modules), classes, metadata)
+        weights, names = torch_modules.weights_of_modules(modules, check, n_steps)
+        return cls(weights, names if classes is None else classes, metadata)
 
     @classmethod
     def from_state_dicts(
@@ -133,13 +152,16 @@ class GeneratorBank:
         classes: Iterable[Label] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> GeneratorBank:
-        """Stack state dicts with the keys of :class:`Generator` (those of the paper's code).
+        """Stack state dicts, such as those of :class:`Generator` (with the paper's keys).
+
+        A state dict does not tell how its module draws: nothing is checked but its shapes.
 
         Parameters
         ----------
         state_dicts : iterable of dict
-            Keys ``lstm.weight_ih_l0``, ``lstm.weight_hh_l0``, ``lstm.bias_ih_l0``,
-            ``lstm.bias_hh_l0``, ``FC.weight``, ``FC.bias``, and no others.
+            Each holds the tensors of one ``nn.LSTM`` and one ``nn.Linear``, under any names, and
+            no others. Prefixes ``module.`` and ``_orig_mod.`` are ignored, and checkpoints that
+            hold the tensors under ``"state_dict"`` or ``"model_state_dict"`` are taken as well.
         classes, metadata
             As in :class:`GeneratorBank`.
 
@@ -158,7 +180,9 @@ class GeneratorBank:
         classes: Iterable[Label] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> GeneratorBank:
-        """Read ``.pth`` files as the paper's code writes them, one state dict each.
+        """Read ``.pth`` files such as the paper's code writes, one state dict each.
+
+        What a state dict may be is described at :meth:`from_state_dicts`.
 
         They are read with ``torch.load(weights_only=True)``, which runs no code from the file.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from micfast.kernels.execution import Execution
 from micfast.kernels.operators import extents
 from micfast.kernels.reference import InvertResult
 from micfast.progress import part_of, reporter
+from micfast.search.problem import read_problem
 from micfast.search.solvers import Solver, solver_of
 from micfast.sequences import NanPolicy, Sequences
 
@@ -189,12 +190,13 @@ class Inversion:
 
 
 def invert(
-    modules: GeneratorBank | nn.Module | Iterable[nn.Module],
+    modules: GeneratorBank | nn.Module | Iterable[nn.Module] | Mapping[str, nn.Module],
     targets: Any,
     *,
     solver: Solver | str = "adam",
     nan_policy: NanPolicy = "propagate",
     history: bool = False,
+    check: Literal["auto", "raise", "warn", False] = "auto",
     execution: Execution | str | None = None,
 ) -> Inversion:
     """Find the latent from which each module best reconstructs each target.
@@ -204,13 +206,14 @@ def invert(
 
     Parameters
     ----------
-    modules : GeneratorBank, nn.Module or iterable of nn.Module
+    modules : GeneratorBank, nn.Module, iterable or mapping of nn.Module
         The M modules; torch modules as in :meth:`micfast.GeneratorBank.from_modules`.
     targets : array of shape (N, T, O), or (N, T) if the modules have one output; or sequences
         Tensor, NumPy array (``np.memmap`` included), a list of sequences of any lengths (always
         one target per item), or anything else :meth:`micfast.Sequences.read` takes; any real
         dtype, converted to the bank's. A target with NaN (see `nan_policy`) or infinity gets error
-        NaN and affects no other. N may be 0. For lengths or a mask, pass
+        NaN and affects no other. N may be 0. For modules with one output, an array (T, 1) is one
+        target. Arrays (T, N, O) cannot be told from (N, T, O). For lengths or a mask, pass
         ``Sequences.read(targets, lengths=..., mask=...)``.
     solver : {"adam", "lm"} or solver object
         ``"adam"`` is the paper's projected Adam (:class:`micfast.Adam`), ``"lm"`` finds lower
@@ -220,6 +223,10 @@ def invert(
         "omit", an array padded with NaN holds targets of unequal lengths.
     history : bool
         Whether to keep error and latent of every iteration.
+    check : {"auto", "raise", "warn", False}
+        Torch modules are called once, to check that they draw what micfast draws, see
+        :meth:`micfast.GeneratorBank.from_modules`. To check your own loop, see
+        :func:`micfast.check`.
     execution : Execution or str, optional
         Where and how the work is done, or the name of a backend; the work is done on the bank's
         device.
@@ -234,7 +241,8 @@ def invert(
     TypeError
         If targets hold anything but real numbers, or an argument is of another type.
     ValueError
-        If a shape or value is not as described, or all values of a target are missing.
+        If a shape or value is not as described, all values of a target are missing, or a module
+        draws something else than its two layers.
 
     Notes
     -----
@@ -253,11 +261,8 @@ def invert(
     >>> result.lengths.tolist(), result.reconstructions().shape
     ([20, 7], (2, 20, 2))
     """
-    bank = modules if isinstance(modules, GeneratorBank) else GeneratorBank.from_modules(modules)
     solver, execution = solver_of(solver), Execution.of(execution)
-    sequences = Sequences.read(
-        targets, nan_policy=nan_policy, n_channels=bank.output_size, name="invert: targets"
-    )
+    bank, sequences = read_problem("invert", modules, targets, nan_policy, check)
     N, omit_nan = len(sequences), sequences.omits_nan
     n_starts, make_starts = solver.start.prepare(bank, N, omit_nan, execution)
     results = _empty_results(bank, sequences, solver.n_iter + 1 if history else 0)

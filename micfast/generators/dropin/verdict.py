@@ -1,0 +1,170 @@
+"""What follows from the probe's findings: silence, a warning or an error."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from micfast.generators.dropin.causes import USUAL_CAUSES
+from micfast.generators.dropin.parts import Fleet
+from micfast.generators.dropin.probe import Finding, probe
+from micfast.generators.dropin.reading import fresh_weights
+from micfast.kernels.weights import Weights
+
+__all__ = ["CHECKS", "check_argument", "checked_weights", "warn_user"]
+
+CHECKS = ("auto", "raise", "warn", False)
+
+_MODEL = (
+    "micfast draws nn.Linear(nn.LSTM(latent at the first step, zeros after it)) with h_0 = c_0 = 0"
+)
+_PACKAGE = str(Path(__file__).parents[2])
+
+
+def check_argument(where: str, check: Any) -> None:
+    """Require one of "auto", "raise", "warn" and False.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    if check is not False and not (isinstance(check, str) and check in CHECKS):
+        raise ValueError(f"{where}: check must be 'auto', 'raise', 'warn' or False, got {check!r}")
+
+
+def checked_weights(
+    fleet: Fleet, check: Any, n_steps: int | None = None, n_targets: int | None = None
+) -> Weights:
+    """Stack the weights of modules after the probe has looked at them.
+
+    Parameters
+    ----------
+    fleet : Fleet
+    check : {"auto", "raise", "warn", False}
+    n_steps : int, optional
+        Steps of the sequences that they shall draw.
+    n_targets : int, optional
+        Length of the targets' first axis, if they are one array.
+
+    Raises
+    ------
+    ValueError
+        If a module draws something else (unless ``check`` is "warn" or False), or with "raise" if
+        it cannot be told; and if the modules differ in size, dtype or device.
+    """
+    _require_alike(fleet)
+    if check is False:
+        return Weights.stack([fresh_weights(parts) for parts in fleet.parts])
+    findings = probe(fleet, n_steps)
+    wrong = [i for i, finding in enumerate(findings) if finding.outcome == "contradicts"]
+    unknown = [i for i, finding in enumerate(findings) if finding.outcome == "unknown"]
+    training = [
+        i
+        for i, finding in enumerate(findings)
+        if finding.in_training
+        or (finding.outcome != "agrees" and _drops_out(fleet.parts[i].module))
+    ]
+    if wrong:
+        message = _contradiction(fleet, findings, wrong)
+        if check != "warn":
+            raise ValueError(message)
+        warn_user(message)
+    if unknown:
+        message = _unknown(fleet, findings, unknown)
+        if check == "raise":
+            raise ValueError(message)
+        warn_user(message)
+    if training:
+        warn_user(
+            f"{fleet.where}: {_which(fleet, training)} in training mode, in which dropout, noise "
+            "or a norm changes what is drawn; inverted as in evaluation mode (module.eval())"
+        )
+    own = {finding.own_steps for finding in findings if finding.own_steps is not None}
+    if own == {n_targets} and n_targets != n_steps:
+        warn_user(
+            f"{fleet.where}: targets are read as {n_targets} sequences of {n_steps} steps, while "
+            f"the modules draw {n_targets} steps. Is time the first axis? Then pass "
+            "targets.transpose(0, 1) (NumPy: targets.swapaxes(0, 1))"
+        )
+    return Weights.stack([finding.weights for finding in findings])
+
+
+def _require_alike(fleet: Fleet) -> None:
+    """Refuse modules that cannot be stacked before any of them runs."""
+    first = fleet.parts[0]
+    for i, parts in enumerate(fleet.parts):
+        for name, got, expected in (
+            ("hidden_size", parts.lstm.hidden_size, first.lstm.hidden_size),
+            ("input_size", parts.lstm.input_size, first.lstm.input_size),
+            ("output_size", parts.linear.out_features, first.linear.out_features),
+            ("dtype", parts.dtype, first.dtype),
+            ("device", parts.device, first.device),
+        ):
+            if got != expected:
+                way = "convert them" if name in ("dtype", "device") else "make one call per size"
+                raise ValueError(
+                    f"{fleet.where}: modules must have equal sizes, dtype and device: module {i} "
+                    f"has {name} {got}, module 0 has {expected}; {way}"
+                )
+
+
+def _contradiction(fleet: Fleet, findings: list[Finding], wrong: list[int]) -> str:
+    i = wrong[0]
+    finding = findings[i]
+    causes = finding.causes
+    looks = f"It looks like {' or '.join(causes)}. " if causes else f"Usual causes: {USUAL_CAUSES}."
+    others = f" So do {len(wrong) - 1} more: {_numbers(wrong[1:])}." if len(wrong) > 1 else ""
+    return (
+        f"{fleet.where}: {_name(fleet, i)} draws something else than its nn.LSTM and nn.Linear. "
+        f"{finding.call} differs from micfast's drawing from step {finding.first_step} on, by up "
+        f"to {finding.difference:.2g} of the largest value.{others} {_MODEL}. {looks.strip()} "
+        "check=False inverts the two layers whatever forward does; "
+        "micfast.check(modules, draw, targets) compares with your own drawing function"
+    )
+
+
+def _unknown(fleet: Fleet, findings: list[Finding], unknown: list[int]) -> str:
+    i = unknown[0]
+    others = f" (and {len(unknown) - 1} more: {_numbers(unknown[1:])})" if len(unknown) > 1 else ""
+    return (
+        f"{fleet.where}: could not check whether {_name(fleet, i)}{others} draws what micfast "
+        f"draws: {findings[i].reason}. {_MODEL}. Compare with your own drawing function once, by "
+        "micfast.check(modules, draw, targets), and then pass check=False"
+    )
+
+
+def _name(fleet: Fleet, i: int) -> str:
+    name = f" {fleet.names[i]!r}" if fleet.names else ""
+    return f"module {i}{name} ({type(fleet.parts[i].module).__name__})"
+
+
+def _which(fleet: Fleet, chosen: list[int]) -> str:
+    if len(chosen) == 1:
+        return f"{_name(fleet, chosen[0])} is"
+    return f"modules {_numbers(chosen)} are"
+
+
+def _numbers(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[:8]))
+    return f"{shown}, ..." if len(numbers) > 8 else shown
+
+
+def _drops_out(module: nn.Module) -> bool:
+    return any(
+        m.training and m.p > 0
+        for m in module.modules()
+        if isinstance(m, nn.modules.dropout._DropoutNd)
+    )
+
+
+def warn_user(message: str) -> None:
+    """Warn at the line outside micfast that called it."""
+    level, frame = 1, sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
+    warnings.warn(message, UserWarning, stacklevel=level)

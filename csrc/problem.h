@@ -2,8 +2,8 @@
 //
 // Letters (docs/conventions.md): M modules, N targets, T steps, H hidden units, K inputs, O
 // outputs. Every array is dense, row-major and owned by the caller. Nothing is checked here:
-// micfast/kernels/operators.py checks. Inputs are never written and may alias one another; outputs alias nothing.
-// Outputs need no initialisation.
+// micfast/kernels/operators.py checks. Inputs are never written and may alias one another; outputs
+// alias nothing. Outputs need no initialisation.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Python's way to the kernels: raw addresses and sizes in, nothing checked (micfast/kernels/operators.py checks),
-// the GIL released while a job runs.
+// Python's way to the kernels: raw addresses and sizes in, nothing checked
+// (micfast/kernels/operators.py checks), the GIL released while a job runs.
 #include <pybind11/functional.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>

@@ -305,8 +305,10 @@ class ModularInverseClassifier(
         reject = _NOVELTY_REJECT if self.reject is None else self.reject
         if "calibration_" not in self.__dict__:
             check_is_fitted(self)  # raises
-        own = self.calibration_
-        return np.array([calibration.threshold(errors["samples"], reject) for errors in own])
+        if reject not in self._thresholds:  # the quantiles cost as much as a short search
+            own = [calibration.threshold(one["samples"], reject) for one in self.calibration_]
+            self._thresholds[reject] = np.array(own)
+        return self._thresholds[reject].copy()
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -812,6 +814,7 @@ class ModularInverseClassifier(
             calibration_=[one.calibration for one in fitted],
             classes_=classes,
             _modules=fitting.all_modules(fitted),
+            _thresholds={},  # by `reject`
         )
 
     def fitted_classes(self) -> list[fitting.FittedClass]:

@@ -144,7 +144,7 @@ def nearest(
         )
         whole = draw(candidates) if len(portions) == 1 else None
         for modules, rows in _blocks(len(chosen), N, n_pairs):
-            drawn = map(draw, portions) if whole is None else [whole[modules]]
+            drawn = map(draw, portions) if whole is None else [(y[modules] for y in whole)]
             index = _least_distant(drawn, x[rows], known[rows] if omit_nan else None, n_starts)
             found[first : first + len(chosen)][modules, rows] = candidates[index]
     return found
@@ -159,15 +159,12 @@ def _blocks(n_modules: int, n_targets: int, n_pairs: int) -> Iterator[tuple[slic
 
 
 def _least_distant(
-    drawn: Iterable[Tensor], x: Tensor, known: Tensor | None, n_starts: int
+    drawn: Iterable[Iterable[Tensor]], x: Tensor, known: Tensor | None, n_starts: int
 ) -> Tensor:
     """Indices (m, n, S) of the drawings nearest to x (n, T O), among (m, g, T O) in portions."""
     distances, scales = [], []
-    for y in drawn:
-        # (m, n or 1, g): of the drawings, as far as the targets are known
-        if known is None:
-            y_squares = y.square().sum(dim=2)[:, None]
-        else:
+    for y, y_squares in drawn:
+        if known is not None:  # (m, n, g) instead of (m, 1, g): as far as the targets are known
             y_squares = known.double() @ y.square().mT
         distances.append(y_squares - 2 * x @ y.mT)
         scales.append(y_squares.amax(dim=2))
@@ -180,12 +177,14 @@ def _least_distant(
     return steps.argmin(dim=2, keepdim=True)  # the first of the least, or of NaN
 
 
-def _drawings(bank: GeneratorBank, points: Tensor, n_steps: int, execution: Execution) -> Tensor:
-    """The modules' drawings (M, G, T O) from the points, float64."""
+def _drawings(
+    bank: GeneratorBank, points: Tensor, n_steps: int, execution: Execution
+) -> tuple[Tensor, Tensor]:
+    """The modules' drawings (M, G, T O) from the points and their sums of squares (M, 1, G)."""
 
-    def draw() -> Tensor:
-        drawn = bank.generate(points, n_steps, execution=execution)
-        return drawn.flatten(2).double()
+    def draw() -> tuple[Tensor, Tensor]:
+        drawn = bank.generate(points, n_steps, execution=execution).flatten(2).double()
+        return drawn, drawn.square().sum(dim=2)[:, None]
 
     # Only the whole lattice is cached: portions of it would evict each other.
     whole = len(points) == len(lattice(bank.input_size))

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "as_array", "as_tensor", "is_tensor", "to_numpy"]
+__all__ = ["Array", "as_array", "as_tensor", "is_dask", "is_tensor", "to_numpy"]
 
 Array: TypeAlias = Any  # numpy.ndarray or torch.Tensor
 
@@ -23,6 +23,12 @@ def is_tensor(value: Any) -> bool:
     """Whether it is a torch.Tensor; does not import torch, without which nothing is."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
+
+
+def is_dask(value: Any) -> bool:
+    """Whether it is a dask.array.Array; does not import dask, without which nothing is."""
+    dask = sys.modules.get("dask.array")
+    return dask is not None and isinstance(value, dask.Array)
 
 
 def as_array(values: Any, name: str) -> Array:

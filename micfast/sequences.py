@@ -17,10 +17,19 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-from micfast.arrays import Array, as_array, as_tensor, is_tensor, to_numpy
+from micfast.arrays import Array, as_array, as_tensor, is_dask, is_tensor, to_numpy
 from micfast.settings import check_choice
 
-__all__ = ["NAN_POLICIES", "NanPolicy", "Sequences", "ends", "is_table", "pad", "require_values"]
+__all__ = [
+    "NAN_POLICIES",
+    "NanPolicy",
+    "Sequences",
+    "ends",
+    "is_lazy",
+    "is_table",
+    "pad",
+    "require_values",
+]
 
 NanPolicy = Literal["propagate", "omit", "raise"]
 NAN_POLICIES = get_args(NanPolicy)
@@ -35,7 +44,9 @@ class Sequences:
     Attributes
     ----------
     values : array of shape (N, T, O), or list of N arrays (T_i, O)
-        Of any real dtype; a memory-mapped array stays on disk.
+        Of any real dtype; a memory-mapped array stays on disk. A Dask array stays one, whose
+        lengths, mask and values are checked where a chunk is read; of objects, (N,), it tells
+        neither T nor O (both are 0).
     lengths : int64 ndarray of shape (N,), or None
         Number of steps of each sequence, as given or of a list's items.
     mask : bool array of shape (N, T) or (N, T, O), or None
@@ -115,6 +126,13 @@ class Sequences:
             _check_channels(X, n_channels, name)
             return X
         check_choice(name, "nan_policy", nan_policy, NAN_POLICIES)
+        if is_dask(X):
+            of_objects = X.dtype == object and X.ndim == 1
+            values, is_table = (X, False) if of_objects else _three_dimensional(X, n_channels, name)
+            n_steps, n_read = (0, 0) if of_objects else values.shape[1:]
+            lazy = cls(values, lengths, mask, nan_policy, None, is_table, n_steps, n_read, name)
+            _check_channels(lazy, n_channels if n_read else None, name)
+            return lazy
         known: Array | None = None
         if isinstance(X, np.ma.MaskedArray):
             known, X = ~np.ma.getmaskarray(X), X.data
@@ -146,6 +164,8 @@ class Sequences:
         return len(self.values)
 
     def __repr__(self) -> str:
+        if is_dask(self.values):
+            return f"Sequences({self.values!r})"
         shortest = self.n_steps if self.lengths is None else self.lengths.min(initial=self.n_steps)
         steps = f"{shortest} to {self.n_steps}" if shortest < self.n_steps else f"{self.n_steps}"
         plural = "s" * (self.n_channels != 1)
@@ -163,7 +183,9 @@ class Sequences:
         """Whether NaN in what :meth:`chunk` gives are missing values."""
         if self.mask is not None or self.nan_policy == "omit":
             return True
-        return self.lengths is not None and bool((self.lengths < self.n_steps).any())
+        if self.lengths is None or is_dask(self.values):
+            return self.lengths is not None
+        return bool((self.lengths < self.n_steps).any())
 
     @property
     def is_tensor(self) -> bool:
@@ -235,6 +257,11 @@ class Sequences:
             counts = self._counts(0, len(self), torch.empty(0, device="cpu"))
             values = np.where(counts.numpy(), values, values.dtype.type(np.nan))
         return values
+
+
+def is_lazy(X: Any) -> bool:
+    """Whether X is a Dask array, or sequences read from one."""
+    return is_dask(X.values if isinstance(X, Sequences) else X)
 
 
 def is_table(X: Any) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from micfast.classify.calibration import comparable
 from micfast.data.standardize import Standardizer
 from micfast.generators.bank import GeneratorBank
 from micfast.generators.labels import Label, as_label
@@ -144,6 +145,15 @@ class Decision:
         """Probabilities (n, C) of the classes, given that it is one of them."""
         with np.errstate(all="ignore"):  # exponentials may well underflow
             return softmax(-self.errors / self.rules.temperature, axis=1)
+
+    @property
+    def features(self) -> NDArray[np.float64]:
+        """Errors and latents (n, n_features) of all modules; see the estimator's ``transform``."""
+        # The latents of a module that diverged are meaningless; use the even mixture.
+        even = 1 / self.search.bank.input_size
+        latents = self.search.latents.reshape(len(self), -1).astype(np.float64)
+        latents = np.nan_to_num(latents, nan=even, posinf=even, neginf=even)
+        return np.concatenate([*map(comparable, self.module_errors), latents], axis=1)
 
     def inversion(self, module: int = 0) -> Inversion:
         """The search of one module per class.

@@ -31,6 +31,7 @@ from micfast.search.inversion import Inversion, invert
 from micfast.search.solvers import Solver, solver_of
 from micfast.search.solvers.adam import Adam
 from micfast.search.solvers.levenberg_marquardt import LevenbergMarquardt
+from micfast.sequences import is_lazy
 from micfast.settings import Settings, check_choice, check_count, is_number
 from micfast.training.selections import Selection, selection_of
 from micfast.training.selections.kmeans import DTWKMeans
@@ -318,7 +319,7 @@ class ModularInverseClassifier(
 
     # -- fitting -------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any) -> ModularInverseClassifier:
+    def fit(self, X: Any, y: Any, *, client: Any = None) -> ModularInverseClassifier:
         """Select each class's types, train all modules in one run, and calibrate.
 
         Parameters
@@ -327,6 +328,10 @@ class ModularInverseClassifier(
             Training sequences, finite. See the notes on unequal lengths.
         y : array-like of shape (n_samples,)
             Their labels: str, int, bool, or float with integral values; at least two classes.
+        client : distributed.Client, optional
+            Deals the classes to the workers of a Dask cluster; the model is the same, bit for bit,
+            if they run the same instruction set. For Dask arrays X and y, which are brought into
+            memory, it is the current client, if there is one.
 
         Returns
         -------
@@ -348,6 +353,10 @@ class ModularInverseClassifier(
         before = self.__dict__.copy()
         try:
             self._check_params()
+            if is_lazy(X):
+                from micfast.classify import lazily
+
+                X, y, client = lazily.in_memory(X, y, client)
             X = inputs.read(self, X, reset=True)
             y = _checked_labels(y, X)
             classes, codes = np.unique(y, return_inverse=True)
@@ -365,7 +374,7 @@ class ModularInverseClassifier(
             self._fit_standardizer(X)
             Z = self._standardized(X)
             parts = [Z[codes == c] for c in range(len(classes))]
-            fitted = self._fit_classes(labels, parts, stacklevel=3)
+            fitted = self._fit_classes(labels, parts, stacklevel=3, client=client)
             modules = fitting.all_modules(fitted)
             self.temperature_ = fitting.temperature(
                 modules, labels, parts, self._search(), self.n_modules_per_class, self.entropy_
@@ -474,7 +483,7 @@ class ModularInverseClassifier(
 
     # -- use -----------------------------------------------------------------------------------
 
-    def decide(self, X: Any) -> Decision:
+    def decide(self, X: Any) -> Any:
         """Search all modules once for each sequence, and decide.
 
         Errors, predictions, probabilities, novelty and reconstructions of the same sequences are
@@ -483,11 +492,15 @@ class ModularInverseClassifier(
         Parameters
         ----------
         X : array-like or Tensor of shape (n_samples, n_timesteps[, n_channels]), or list
-            Finite sequences; in three dimensions or a list of any length.
+            Finite sequences; in three dimensions or a list of any length. A Dask array is searched
+            chunk by chunk, when a part of the answer is computed.
 
         Returns
         -------
         Decision
+            Of Dask arrays for a Dask array, and so are the answers of the methods that return one
+            part: :meth:`predict`, :meth:`predict_proba`, :meth:`decision_function`,
+            :meth:`novelty_score`, :meth:`score_samples`, :meth:`transform`, :meth:`reconstruct`.
 
         Raises
         ------
@@ -497,6 +510,10 @@ class ModularInverseClassifier(
         """
         check_is_fitted(self)
         self._check_rules()
+        if is_lazy(X):
+            from micfast.classify import lazily
+
+            return lazily.decide(self, X)
         Z = self._standardized(inputs.read(self, X))
         execution = self._execution()
         found = self._invert(self._modules, Z, execution=execution)
@@ -611,6 +628,20 @@ class ModularInverseClassifier(
         """
         return self.decide(X).novelty
 
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Negative :meth:`novelty_score`: higher is more normal, as in scikit-learn's detectors.
+
+        Parameters
+        ----------
+        X
+            As in :meth:`decide`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        return -self.decide(X).novelty
+
     def transform(self, X: Any) -> np.ndarray:
         """Errors and latents found by all modules for each sequence, as features.
 
@@ -625,13 +656,7 @@ class ModularInverseClassifier(
             The errors of all modules, bank by bank; then the latents found, n_types for each
             module in the same order. See :meth:`get_feature_names_out`.
         """
-        decision = self.decide(X)
-        # The latents of a module that diverged are meaningless; use the even mixture.
-        even = 1 / self.bank_.input_size
-        latents = decision.search.latents.reshape(len(decision), -1).astype(np.float64)
-        latents = np.nan_to_num(latents, nan=even, posinf=even, neginf=even)
-        errors = [calibration.comparable(e) for e in decision.module_errors]
-        return np.concatenate([*errors, latents], axis=1)
+        return self.decide(X).features
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns of :meth:`transform`.
@@ -853,11 +878,42 @@ class ModularInverseClassifier(
             )
 
     def _fit_classes(
-        self, labels: Sequence[Label], parts: Sequence[np.ndarray], stacklevel: int
+        self,
+        labels: Sequence[Label],
+        parts: Sequence[np.ndarray],
+        stacklevel: int,
+        client: Any = None,
     ) -> list[fitting.FittedClass]:
-        """Fit some classes to their standardised samples."""
+        """Fit some classes to their standardised samples, here or on the workers of a cluster."""
+        if client is None:
+            fitted = self.fit_standardized(labels, parts)
+        else:
+            from micfast.classify import lazily
+
+            fitted = lazily.fit_classes(client, self, labels, parts)
         settings: Any = self.resolved_settings()
-        fitted = fitting.fit_classes(
+        fitting.warn_unlearned(fitted, settings["training"], stacklevel + 1)
+        if self.standardizer_ is not None:
+            fitted = [one.in_units(self.standardizer_) for one in fitted]
+        return fitted
+
+    def fit_standardized(
+        self, labels: Sequence[Label], parts: Sequence[np.ndarray]
+    ) -> list[fitting.FittedClass]:
+        """Fit some classes to their standardised samples; changes nothing here.
+
+        Parameters
+        ----------
+        labels : sequence of labels
+        parts : sequence of ndarray, each of shape (n_samples, n_timesteps, n_channels), float32
+
+        Returns
+        -------
+        list of FittedClass
+            Types in standardised units.
+        """
+        settings: Any = self.resolved_settings()
+        return fitting.fit_classes(
             labels,
             parts,
             fitting.Plan(
@@ -874,10 +930,6 @@ class ModularInverseClassifier(
             ),
             self._search(quiet=True),
         )
-        fitting.warn_unlearned(fitted, settings["training"], stacklevel + 1)
-        if self.standardizer_ is not None:
-            fitted = [one.in_units(self.standardizer_) for one in fitted]
-        return fitted
 
     def _search(self, quiet: bool = False) -> fitting.Search:
         """What gives the errors (R, n, C) of sequences by R C modules."""

@@ -21,7 +21,7 @@ from micfast.kernels.reference import InvertResult
 from micfast.progress import part_of, reporter
 from micfast.search.problem import read_problem
 from micfast.search.solvers import Solver, solver_of
-from micfast.sequences import NanPolicy, Sequences
+from micfast.sequences import NanPolicy, Sequences, is_lazy
 
 __all__ = ["Inversion", "best_module", "invert"]
 
@@ -214,7 +214,8 @@ def invert(
         dtype, converted to the bank's. A target with NaN (see `nan_policy`) or infinity gets error
         NaN and affects no other. N may be 0. For modules with one output, an array (T, 1) is one
         target. Arrays (T, N, O) cannot be told from (N, T, O). For lengths or a mask, pass
-        ``Sequences.read(targets, lengths=..., mask=...)``.
+        ``Sequences.read(targets, lengths=..., mask=...)``. A Dask array (N, T, O), or (N,) of
+        arrays, is inverted chunk by chunk when the result is computed.
     solver : {"adam", "lm"} or solver object
         ``"adam"`` is the paper's projected Adam (:class:`micfast.Adam`), ``"lm"`` finds lower
         errors in about a third of the time (:class:`micfast.LevenbergMarquardt`).
@@ -234,7 +235,8 @@ def invert(
     Returns
     -------
     Inversion
-        Tensors on the targets' device for tensors, without gradient; NumPy arrays for all else.
+        Tensors on the targets' device for tensors, without gradient; Dask arrays (and a method
+        ``compute``) for a Dask array; NumPy arrays for all else.
 
     Raises
     ------
@@ -261,6 +263,10 @@ def invert(
     >>> result.lengths.tolist(), result.reconstructions().shape
     ([20, 7], (2, 20, 2))
     """
+    if is_lazy(targets):
+        from micfast.search.lazily import invert_lazily
+
+        return invert_lazily(modules, targets, solver, nan_policy, history, check, execution)
     solver, execution = solver_of(solver), Execution.of(execution)
     bank, sequences = read_problem("invert", modules, targets, nan_policy, check)
     N, omit_nan = len(sequences), sequences.omits_nan

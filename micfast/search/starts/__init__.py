@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from torch import Tensor
 
@@ -45,6 +45,10 @@ class Start(Settings):
         make : callable
             See :data:`StartMaker`.
         """
+
+    def rows(self, begin: int, end: int) -> Self:
+        """Give the start for targets `begin` to `end` alone: each starts as among all."""
+        return self
 
 
 STARTS: Registry[type[Start]] = Registry(__name__, "start")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -24,21 +24,39 @@ class _Drawn(Start):
 
     n_starts: int = 1
     random_state: Any = None
+    first_row: int = 0
 
     def __post_init__(self) -> None:
         where = type(self).__name__
         self.set("n_starts", check_count(where, "n_starts", self.n_starts, 1))
+        self.set("first_row", check_count(where, "first_row", self.first_row))
         self._random_generator()
 
     @abstractmethod
     def draw(self, rng: Any, n: int, M: int, K: int) -> np.ndarray:
-        """Draw (n, M, S, K) latents."""
+        """Draw (n, M, S, K) latents.
+
+        A numpy Generator must give one random word of 64 bits for each of the numbers, so that
+        others can be skipped.
+        """
+
+    def rows(self, begin: int, end: int) -> Self:
+        """See :meth:`Start.rows`."""
+        if isinstance(self.random_state, np.random.RandomState | np.random.Generator):
+            raise TypeError(
+                f"{type(self).__name__}: random_state must be a non-negative int, a NumPy "
+                "SeedSequence or None if targets come in chunks, which share no state, "
+                f"got {self.random_state!r}"
+            )
+        return self.replace(first_row=self.first_row + begin)
 
     def prepare(
         self, bank: GeneratorBank, n_targets: int, omit_nan: bool, execution: Execution
     ) -> tuple[int, StartMaker]:
         """See :meth:`Start.prepare`."""
         rng, M, K = self._random_generator(), bank.n_modules, bank.input_size
+        if self.first_row:
+            rng.bit_generator.advance(self.first_row * M * self.n_starts * K)
 
         def make(begin: int, targets: Tensor) -> Tensor:
             z = self.draw(rng, len(targets), M, K)
@@ -68,6 +86,8 @@ class Paper(_Drawn):
     n_starts : int
         Starts of each search.
     random_state : int, SeedSequence, numpy Generator, RandomState or None
+    first_row : int
+        The first target's number among all: it starts as it would there.
     """
 
     name: ClassVar[str] = "paper"
@@ -87,10 +107,17 @@ class Dirichlet(_Drawn):
     n_starts : int
         Starts of each search.
     random_state : int, SeedSequence, numpy Generator, RandomState or None
+    first_row : int
+        The first target's number among all: it starts as it would there.
     """
 
     name: ClassVar[str] = "dirichlet"
 
     def draw(self, rng: Any, n: int, M: int, K: int) -> np.ndarray:
         """Draw (n, M, S, K) latents."""
-        return rng.dirichlet(np.ones(K), (n, M, self.n_starts))
+        shape = (n, M, self.n_starts, K)
+        if isinstance(rng, np.random.RandomState):
+            return rng.dirichlet(np.ones(K), shape[:-1])
+        # The ziggurat takes a varying number of words.
+        z = rng.standard_exponential(shape, method="inv")
+        return z / z.sum(axis=-1, keepdims=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -64,3 +64,7 @@ class Given(Start):
         if z.ndim == 3:
             z = z.unsqueeze(2)
         return S, lambda begin, targets: z[begin : begin + len(targets)].transpose(0, 1)
+
+    def rows(self, begin: int, end: int) -> Self:
+        """See :meth:`Start.rows`."""
+        return self if self.latents.ndim == 1 else self.replace(latents=self.latents[begin:end])

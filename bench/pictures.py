@@ -32,7 +32,9 @@ _LINE_WIDTH = 1.8
 
 def plot(result: dict[str, Any]) -> Any:
     """A matplotlib Figure of the suite; None where there is nothing to draw."""
-    if result["suite"] in ("memory", "load", "drop-in") or not measured_rows(result["rows"]):
+    if result["suite"] in ("memory", "load", "drop-in", "dask") or not measured_rows(
+        result["rows"]
+    ):
         return None
     if result["suite"] == "solvers":
         return _plot_solvers(result)

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.cluster import dask_table
 from bench.dropin import dropin_table
 from bench.figures import (
     Row,
@@ -58,6 +59,8 @@ def markdown(result: dict[str, Any]) -> str:
         parts += _load_table(result["rows"])
     elif result["suite"] == "drop-in":
         parts += dropin_table(result["rows"])
+    elif result["suite"] == "dask":
+        parts += dask_table(result["rows"])
     elif result["suite"] == "solvers":
         parts += solver_tables(result)
     else:

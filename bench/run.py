@@ -13,6 +13,7 @@ from typing import Any
 
 from bench import cases
 from bench.cases import Case
+from bench.cluster import measure_dask
 from bench.dropin import measure_dropin
 from bench.load import measure_load
 from bench.machine import FmaPeak, describe
@@ -69,6 +70,7 @@ SUITES: dict[str, tuple[_Entry, ...]] = {
     "load": (),
     "solvers": (),
     "drop-in": (),
+    "dask": (),
 }
 ALL = ("inversion", "training", "latency", "scaling")
 
@@ -128,6 +130,10 @@ def run_suite(
         return result
     if suite == "drop-in":
         result["rows"] = measure_dropin(n_threads, quick, say)
+        result["seconds"] = time.perf_counter() - start
+        return result
+    if suite == "dask":
+        result["rows"] = measure_dask(n_threads, quick, say)
         result["seconds"] = time.perf_counter() - start
         return result
     if suite == "solvers":

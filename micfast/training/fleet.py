@@ -150,10 +150,11 @@ def _errors_on_types(
     """Noise-free mean squared error (M,) on types (M, K, T, O)."""
     one_hot = torch.eye(bank.input_size, dtype=bank.dtype, device=bank.device)
     drawn = bank.generate(one_hot, types.shape[2], execution=execution)
+    errors = (drawn - types).double().square().mean(dim=(1, 2, 3))
     if omit_nan:
-        errors = mean_squared_error(drawn.double(), types.double(), True).mean(dim=1)
-    else:
-        errors = (drawn - types).double().square().mean(dim=(1, 2, 3))
+        # Only where a type has gaps: the last bit must not depend on the rest of the fleet.
+        known = mean_squared_error(drawn.double(), types.double(), True).mean(dim=1)
+        errors = torch.where(errors.isnan() & ~drawn.flatten(1).isnan().any(dim=1), known, errors)
     return to_numpy(errors)
 
 

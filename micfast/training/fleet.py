@@ -154,7 +154,7 @@ def _errors_on_types(
     if omit_nan:
         # Only where a type has gaps: the last bit must not depend on the rest of the fleet.
         known = mean_squared_error(drawn.double(), types.double(), True).mean(dim=1)
-        errors = torch.where(errors.isnan() & ~drawn.flatten(1).isnan().any(dim=1), known, errors)
+        errors = torch.where(types.flatten(1).isnan().any(dim=1), known, errors)
     return to_numpy(errors)
 
 

@@ -27,7 +27,7 @@ from bench.load import anonymous
 
 Row = dict[str, Any]
 
-_CHUNK, _N_CHUNKS, _SAMPLES = 10_000, 4, 3
+_CHUNK, _N_CHUNKS, _SAMPLES = 10_000, 4, 2
 _LETTERS = replace(CHARACTERS, id="dask-characters", N=_CHUNK * _N_CHUNKS, I=4)
 # Short sequences and small modules: the work is in moving them.
 _STREAM = InversionCase("dask-stream", M=2, N=0, H=4, K=4, O=2, T=20, I=2)

@@ -3,6 +3,7 @@
 Skipped, visibly, without Dask; ``.ci/run`` has a step with it.
 """
 
+import json
 import os
 import pickle
 import signal
@@ -369,12 +370,12 @@ def peak_memory():
 def test_memory_is_bounded(on_workers, tmp_path):
     zarr = pytest.importorskip("zarr")
     bank = GeneratorBank.random(1, hidden_size=2, input_size=2, output_size=2, seeds=[0])
-    shape, size = (1_500_000, 20, 2), 10_000
+    shape, size = (1_000_000, 20, 2), 10_000
     store = zarr.create_array(
         str(tmp_path / "X.zarr"), shape=shape, chunks=(size, *shape[1:]), dtype="f8", fill_value=0.5
     )
     D = da.from_zarr(store)
-    assert D.nbytes == 480_000_000
+    assert D.nbytes == 320_000_000
     solver = Adam(n_iter=1)
     micfast.invert(bank, D[: 4 * size], solver=solver).errors.compute()
     before = on_workers.run(peak_memory)
@@ -475,3 +476,24 @@ def test_dask_is_imported_by_its_arrays_alone():
         "assert not found, found"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# -- benchmark -----------------------------------------------------------------------------------
+
+
+@slow
+@needs_kernel
+def test_the_suite_compares_bits(tmp_path, capsys):
+    pytest.importorskip("zarr")
+    from bench.__main__ import main
+
+    arguments = ["run", "--suite", "dask", "--quick", "--threads", "1", "--peers", "micfast"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "dask.json").read_text())["rows"]
+    assert [(row["label"], row["status"]) for row in rows] == [
+        ("in memory", "ok"),
+        ("1 worker", "ok"),
+    ]
+    table = (tmp_path / "dask.md").read_text()
+    assert "| 1 worker | 1 |" in table
+    assert "WRONG" not in table

@@ -203,8 +203,8 @@ def test_nothing_is_computed_before_it_is_asked_for(fitted, bank):
     assert len(fitted.decide(D)) == N
 
 
-def test_parts_computed_together_share_the_search(fitted):
-    searched = []
+def test_parts_computed_together_share_the_search():
+    fitted, searched = small().fit(X, y), []
     task = micfast.ModularInverseClassifier._invert
 
     def counted(self, *args, **kwargs):

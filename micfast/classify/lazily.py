@@ -79,14 +79,14 @@ def decide(estimator: ModularInverseClassifier, X: Any) -> LazyDecision:
     n_samples = len(X)  # Dask says what to do where it is unknown
     if getattr(solver.start, "random_state", 0) is not None:  # else the estimator seeds it
         solver = settled(solver, estimator.bank_, n_samples)
-    model = _copy(estimator, solver=solver)
-    found = answers(X, _decide_chunk, model, name)
     values = X.values if isinstance(X, Sequences) else X
     one: Any = np.zeros((1, *values.shape[1:]))
     if values.dtype == object:
         one = [np.zeros((estimator.n_timesteps_in_, estimator.n_channels_in_))]
     # On the CPU: the client need not have a GPU.
     example = _copy(estimator, solver=probing(solver), backend="auto").decide(one)
+    # After it, which fills the estimator's cache: equal models are one task, and share searches.
+    found = answers(X, _decide_chunk, _copy(estimator, solver=solver), name)
     return LazyDecision(found, example, n_samples)
 
 

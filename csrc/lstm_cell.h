@@ -86,5 +86,69 @@ MICFAST_INLINE CellState<T> cell_tangent(Vec<T> a_i, Vec<T> a_f, Vec<T> a_g, Vec
   return {fma(d.h_c, c, d.h_o * a_o), c};
 }
 
+// What the sequence code (cpu/sequence.h) asks of a cell: how many pre-activations a unit has and
+// how they are scaled, the three steps, and the tape as kTapeRows vectors kStride values apart. A
+// cell of another kind is a struct like this one.
+struct Lstm {
+  static constexpr int kGates = 4;
+  static constexpr int kTapeRows = 6;
+  template <class T>
+  using Tape = CellTape<T>;
+  template <class T>
+  using Slopes = CellSlopes<T>;
+
+  template <class T>
+  static constexpr T scale(int64_t gate) {
+    return gate == 2 ? kTanhScale<T> : kSigmoidScale<T>;
+  }
+  // `a(gate)` is the unit's scaled pre-activation.
+  template <class T, class Gates>
+  static MICFAST_INLINE CellState<T> forward(Gates a, Vec<T> c_prev, Tape<T>& tape) {
+    return cell_forward(a(0), a(1), a(2), a(3), c_prev, tape);
+  }
+  // Hands the gradient of each unscaled pre-activation to `write(gate, gradient)`; answers that of
+  // c_{t-1}.
+  template <class T, class Write>
+  static MICFAST_INLINE Vec<T> backward(Vec<T> dh, Vec<T> dc, const Tape<T>& tape, Write write) {
+    const CellGradient<T> d = cell_backward(dh, dc, tape);
+    write(0, d.a_i);
+    write(1, d.a_f);
+    write(2, d.a_g);
+    write(3, d.a_o);
+    return d.c_prev;
+  }
+  template <class T>
+  static MICFAST_INLINE Slopes<T> slopes(const Tape<T>& tape) {
+    return cell_slopes(tape);
+  }
+  template <class T, class Gates>
+  static MICFAST_INLINE CellState<T> tangent(Gates a, Vec<T> c_prev, const Slopes<T>& d) {
+    return cell_tangent(a(0), a(1), a(2), a(3), c_prev, d);
+  }
+  template <class T>
+  static MICFAST_INLINE Vec<T> state_of(const Tape<T>& tape) {
+    return tape.o * tape.tanh_c;
+  }
+
+  template <int64_t kStride, class T>
+  static MICFAST_INLINE void store(T* p, const Tape<T>& s) {
+    s.i.store(p);
+    s.f.store(p + kStride);
+    s.g.store(p + 2 * kStride);
+    s.o.store(p + 3 * kStride);
+    s.c_prev.store(p + 4 * kStride);
+    s.tanh_c.store(p + 5 * kStride);
+  }
+  template <int64_t kStride, class T>
+  static MICFAST_INLINE Tape<T> load(const T* p) {
+    return {Vec<T>::load(p),
+            Vec<T>::load(p + kStride),
+            Vec<T>::load(p + 2 * kStride),
+            Vec<T>::load(p + 3 * kStride),
+            Vec<T>::load(p + 4 * kStride),
+            Vec<T>::load(p + 5 * kStride)};
+  }
+};
+
 }  // namespace MICFAST_ISA
 }  // namespace micfast

@@ -19,15 +19,51 @@ struct Sizes {
   int64_t output_size;  // O
 };
 
+// What surrounds the recurrent cell. All of it is branched on once a step or a block, never in the
+// inner loop.
+enum class Latent : int64_t {
+  kFirst,      // input of the first step, zeros after it
+  kEvery,      // input of every step
+  kState,      // the initial state, by an affine map
+  kTanhState,  // the same through tanh
+};
+enum class Output : int64_t { kIdentity, kTanh, kSigmoid, kExp, kSoftplus };
+
+struct Decoder {
+  Latent latent = Latent::kFirst;
+  Output output = Output::kIdentity;
+  int64_t n_states = 1;  // of the initial state: 1 is h_0 (c_0 is zero), 2 is h_0 and c_0
+};
+
+constexpr bool sets_state(const Decoder& d) {
+  return d.latent == Latent::kState || d.latent == Latent::kTanhState;
+}
+
+// Rows R of W_ih: what the latent enters.
+constexpr int64_t entry_rows(const Sizes& s, const Decoder& d) {
+  return (sets_state(d) ? d.n_states : 4) * s.hidden_size;
+}
+
 // Weights of M modules. Gate blocks in the order i, f, g, o; b is the sum of torch's two biases.
 template <class T>
 struct Weights {
-  const T* W_ih;   // [M, 4H, K]
+  const T* W_ih;   // [M, R, K]
   const T* W_hh;   // [M, 4H, H]
   const T* b;      // [M, 4H]
   const T* W_out;  // [M, O, H]
   const T* b_out;  // [M, O]
+  // Each null where a module has none.
+  const T* b_first = nullptr;  // [M, 4H] added to b in the first step
+  const T* b_state = nullptr;  // [M, R]  added to the initial state, before tanh
+  const T* scale = nullptr;    // [M, O]  of the mapped outputs
+  const T* shift = nullptr;    // [M, O]
+  Decoder decoder = {};
 };
+
+template <class T>
+constexpr bool maps_outputs(const Weights<T>& w) {
+  return w.decoder.output != Output::kIdentity || w.scale != nullptr;
+}
 
 template <class T>
 struct WeightOutputs {
@@ -36,6 +72,8 @@ struct WeightOutputs {
   T* b;
   T* W_out;
   T* b_out;
+  T* b_first = nullptr;  // as in Weights
+  T* b_state = nullptr;
 };
 
 struct AdamSettings {

@@ -14,7 +14,11 @@ T* pointer(std::uintptr_t address) {
   return reinterpret_cast<T*>(address);
 }
 
-using WeightAddresses = std::array<std::uintptr_t, 5>;
+// W_ih, W_hh, b, W_out, b_out, b_first, b_state, scale, shift, 0 where there is none; latent,
+// output and n_states of Decoder
+using WeightArguments = std::tuple<std::array<std::uintptr_t, 9>, std::array<int64_t, 3>>;
+// the first seven of them
+using WeightOutputAddresses = std::array<std::uintptr_t, 7>;
 using SizeArray = std::array<int64_t, 6>;
 using AdamArray = std::array<double, 4>;
 // lengths, counts, order; 0 where nothing may be missing
@@ -24,17 +28,27 @@ inline Sizes sizes_of(const SizeArray& s) { return {s[0], s[1], s[2], s[3], s[4]
 inline AdamSettings adam_of(const AdamArray& a) { return {a[0], a[1], a[2], a[3]}; }
 
 template <class T>
-Weights<T> weights_of(const WeightAddresses& a) {
-  return {pointer<const T>(a[0]), pointer<const T>(a[1]), pointer<const T>(a[2]),
-          pointer<const T>(a[3]), pointer<const T>(a[4])};
+Weights<T> weights_of(const WeightArguments& arguments) {
+  const auto& [a, decoder] = arguments;
+  return {pointer<const T>(a[0]),
+          pointer<const T>(a[1]),
+          pointer<const T>(a[2]),
+          pointer<const T>(a[3]),
+          pointer<const T>(a[4]),
+          pointer<const T>(a[5]),
+          pointer<const T>(a[6]),
+          pointer<const T>(a[7]),
+          pointer<const T>(a[8]),
+          {static_cast<Latent>(decoder[0]), static_cast<Output>(decoder[1]), decoder[2]}};
 }
 template <class T>
-WeightOutputs<T> weight_outputs_of(const WeightAddresses& a) {
-  return {pointer<T>(a[0]), pointer<T>(a[1]), pointer<T>(a[2]), pointer<T>(a[3]), pointer<T>(a[4])};
+WeightOutputs<T> weight_outputs_of(const WeightOutputAddresses& a) {
+  return {pointer<T>(a[0]), pointer<T>(a[1]), pointer<T>(a[2]), pointer<T>(a[3]),
+          pointer<T>(a[4]), pointer<T>(a[5]), pointer<T>(a[6])};
 }
 
 // sizes; weights; latents, outputs
-using GenerateArguments = std::tuple<SizeArray, WeightAddresses, std::array<std::uintptr_t, 2>>;
+using GenerateArguments = std::tuple<SizeArray, WeightArguments, std::array<std::uintptr_t, 2>>;
 
 template <class T>
 GenerateProblem<T> generate_of(const GenerateArguments& a) {
@@ -45,7 +59,7 @@ GenerateProblem<T> generate_of(const GenerateArguments& a) {
 
 // sizes; weights; latents, d_outputs, d_latents; d_weights
 using GenerateBackwardArguments =
-    std::tuple<SizeArray, WeightAddresses, std::array<std::uintptr_t, 3>, WeightAddresses>;
+    std::tuple<SizeArray, WeightArguments, std::array<std::uintptr_t, 3>, WeightOutputAddresses>;
 
 template <class T>
 GenerateBackwardProblem<T> generate_backward_of(const GenerateBackwardArguments& a) {
@@ -61,7 +75,7 @@ GenerateBackwardProblem<T> generate_backward_of(const GenerateBackwardArguments&
 // sizes; weights; targets, init; its strides; n_starts, n_iter; tol; errors, latents, n_iter_used,
 // converged, error_history, latent_history; extents
 using SearchArguments =
-    std::tuple<SizeArray, WeightAddresses, std::array<std::uintptr_t, 2>, std::array<int64_t, 3>,
+    std::tuple<SizeArray, WeightArguments, std::array<std::uintptr_t, 2>, std::array<int64_t, 3>,
                std::array<int64_t, 2>, double, std::array<std::uintptr_t, 6>, Extents>;
 
 template <class T>
@@ -106,8 +120,9 @@ InvertLMProblem<T> invert_lm_of(const InvertLMArguments& a) {
 
 // sizes; initial weights; type_sets, set_index, noise_in, noise_out, seeds, loss_curve; n_variants,
 // n_episodes, n_curve; Adam's settings; trained weights; extents
-using TrainArguments = std::tuple<SizeArray, WeightAddresses, std::array<std::uintptr_t, 6>,
-                                  std::array<int64_t, 3>, AdamArray, WeightAddresses, Extents>;
+using TrainArguments =
+    std::tuple<SizeArray, WeightArguments, std::array<std::uintptr_t, 6>, std::array<int64_t, 3>,
+               AdamArray, WeightOutputAddresses, Extents>;
 
 template <class T>
 TrainProblem<T> train_of(const TrainArguments& a) {

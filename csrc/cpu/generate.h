@@ -15,8 +15,8 @@ struct Generator {
   T *z, *y;  // [K], [T, O]
 
   Generator(const GenerateProblem<T>& problem, Arena& arena) : p(problem) {
-    weights.take(arena, p.sizes);
-    state.take(arena, p.sizes, 0);
+    weights.take(arena, p.sizes, p.weights);
+    state.take(arena, p.sizes, 0, p.weights);
     z = arena.take<T>(p.sizes.input_size * row);
     y = arena.take<T>(p.sizes.n_steps * p.sizes.output_size * row);
   }
@@ -70,9 +70,9 @@ struct GeneratorBackward {
 
   GeneratorBackward(const GenerateBackwardProblem<T>& problem, Arena& arena)
       : p(problem),
-        gradient((weights.take(arena, p.sizes),
-                  state.take(arena, p.sizes, WeightGradient<T>::kSegment), p.sizes),
-                 arena) {
+        gradient((weights.take(arena, p.sizes, p.weights),
+                  state.take(arena, p.sizes, WeightGradient<T>::kSegment, p.weights), p.sizes),
+                 arena, p.weights) {
     const Sizes& s = p.sizes;
     z = arena.take<T>(s.input_size * row);
     d_z = arena.take<T>(s.input_size * row);
@@ -99,6 +99,7 @@ struct GeneratorBackward {
       forward<true>(s, weights, z, state, y);
       backward(s, weights, d_y, d_z, state,
                [&](int64_t t, const T*) { gradient.after_step(t, d_y, z, state); });
+      gradient.add_entry(z, state);
       for (int lane = 0; lane < n_lanes; ++lane)
         scatter_lane(d_z, K, lane, p.d_latents + (module * N + first + lane) * K);
       if (!monitor->tick(monitor, 1)) return;
@@ -109,12 +110,20 @@ struct GeneratorBackward {
       return sum;
     };
     const WeightOutputs<T>& out = p.d_weights;
+    const Decoder& decoder = p.weights.decoder;
+    const int64_t n_entry = entry_rows(s, decoder);
+    for (int64_t r = 0; r < n_entry; ++r) {
+      // Gates lie side by side, the rows of an initial state in their order.
+      const int64_t to = module * n_entry + (sets_state(decoder) ? r : r % 4 * H + r / 4);
+      for (int64_t k = 0; k < K; ++k)
+        out.W_ih[to * K + k] = over_lanes(gradient.gate_x + (r * K + k) * row);
+      if (out.b_state) out.b_state[to] = over_lanes(gradient.state_b + r * row);
+    }
     for (int64_t u = 0; u < H; ++u)
       for (int64_t gate = 0; gate < 4; ++gate) {
         const int64_t from = 4 * u + gate, to = module * 4 * H + gate * H + u;
         out.b[to] = over_lanes(gradient.gate_b + from * row);
-        for (int64_t k = 0; k < K; ++k)
-          out.W_ih[to * K + k] = over_lanes(gradient.gate_x + (from * K + k) * row);
+        if (out.b_first) out.b_first[to] = over_lanes(gradient.first_b + from * row);
         for (int64_t k = 0; k < H; ++k)
           out.W_hh[to * H + k] = over_lanes(gradient.gate_h + (from * H + k) * row);
       }

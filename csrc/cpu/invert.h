@@ -72,8 +72,8 @@ struct Inverter {
   int64_t* n_iter_used;
 
   Inverter(const InvertProblem<T>& problem, Arena& arena) : p(problem), s(problem.search.sizes) {
-    weights.take(arena, s);
-    state.take(arena, s, p.search.n_iter > 0 ? 2 : 0);
+    weights.take(arena, s, p.search.weights);
+    state.take(arena, s, p.search.n_iter > 0 ? 2 : 0, p.search.weights);
     target = arena.take<T>(s.n_steps * s.output_size * row);
     residual = arena.take<T>(s.n_steps * s.output_size * row);
     z = arena.take<T>(s.input_size * row);

@@ -29,8 +29,8 @@ struct LevenbergMarquardt {
         s(problem.search.sizes),
         K(s.input_size),
         n_directions(problem.search.n_iter > 0 ? K - (problem.simplex ? 1 : 0) : 0) {
-    weights.take(arena, s);
-    state.take(arena, s, n_directions);
+    weights.take(arena, s, p.search.weights);
+    state.take(arena, s, n_directions, p.search.weights);
     sums.take(arena, n_directions);
     scratch = {arena.take<double>(K * K), arena.take<double>(K), arena.take<double>(K),
                arena.take<int64_t>(K)};

@@ -27,16 +27,20 @@ struct LeastSquares {
 // derivative along direction i.
 template <class T>
 struct TangentState {
-  T* h[2];  // [1 + D, H] each: states of even and odd steps
-  T* c;     // [1 + D, H]
-  T* y;     // [1 + D, O]
+  T* h[2];    // [1 + D, H] each: states of even and odd steps; the first step reads h[1]
+  T* c;       // [1 + D, H]
+  T* y;       // [1 + D, O]
+  T* drive;   // [1 + D, 4H]: as in SequenceState
+  T* slopes;  // [max(H, O)]: of the outputs' map, or of the initial state's
 
-  void take(Arena& arena, const Sizes& s, int64_t n_directions) {
-    const int64_t rows = (1 + n_directions) * kLanes<T>;
-    h[0] = arena.take<T>(rows * s.hidden_size);
-    h[1] = arena.take<T>(rows * s.hidden_size);
-    c = arena.take<T>(rows * s.hidden_size);
-    y = arena.take<T>(rows * s.output_size);
+  void take(Arena& arena, const Sizes& s, int64_t n_directions, const Weights<T>& w = {}) {
+    const int64_t rows = (1 + n_directions) * kLanes<T>, H = s.hidden_size, O = s.output_size;
+    h[0] = arena.take<T>(rows * H);
+    h[1] = arena.take<T>(rows * H);
+    c = arena.take<T>(rows * H);
+    y = arena.take<T>(rows * O);
+    drive = arena.take<T>(w.decoder.latent == Latent::kEvery ? rows * 4 * H : 0);
+    slopes = arena.take<T>((H > O ? H : O) * kLanes<T>);
   }
 };
 
@@ -92,6 +96,15 @@ MICFAST_INLINE void add_step(T* y, const T* target, int64_t O, int64_t D, bool o
   }
 }
 
+// The outputs' map, of one step's outputs and their derivatives y [1 + D, O].
+template <class Layout, class T, class Cell>
+MICFAST_INLINE void map_members(const PackedWeights<Layout, T, Cell>& w, int64_t O, int64_t D, T* y,
+                                T* slopes) {
+  if (!w.maps) return;
+  map_outputs<Layout>(w.decoder.output, w.scale, w.shift, O, y, slopes);
+  for (int64_t d = 1; d <= D; ++d) multiply_rows(y + d * O * kLanes<T>, slopes, O);
+}
+
 // Which state a layout's pass uses.
 template <class Layout, class T>
 struct TangentStateOf {
@@ -100,55 +113,95 @@ struct TangentStateOf {
 template <class T>
 MICFAST_INLINE void set_targets(TangentState<T>&, int) {}
 
-// `x` [1 + D, K]: the input, then the D directions. `target` [T, O]; with `omit`, its NaN are
+// As sequence.h's enter(), for the members x [1 + D, K].
+template <class Layout, class T, class Cell>
+void enter_members(const Sizes& s, const PackedWeights<Layout, T, Cell>& w, const T* x, int64_t D,
+                   const TangentState<T>& state) {
+  constexpr int64_t row = kLanes<T>;
+  constexpr int64_t stride = Layout::template kStride<T>;
+  const int64_t H = s.hidden_size, K = s.input_size, n_gates = Cell::kGates * H;
+  clear(state.c, (1 + D) * H);
+  for (int64_t d = 0; d <= D && w.decoder.latent == Latent::kEvery; ++d) {
+    T* drive = state.drive + d * n_gates * row;
+    if (d == 0)
+      copy_rows<Layout>(drive, w.gate_b, n_gates);
+    else
+      clear(drive, n_gates);
+    multiply_add<Layout>(drive, n_gates, w.gate_x, x + d * K * row, K);
+  }
+  if (!sets_state(w.decoder)) return;
+  const bool is_tanh = w.decoder.latent == Latent::kTanhState;
+  for (int64_t part = 0; part < w.decoder.n_states; ++part)
+    for (int64_t d = 0; d <= D; ++d) {
+      T* start = (part == 0 ? state.h[1] : state.c) + d * H * row;
+      if (d == 0)
+        copy_rows<Layout>(start, w.state_b + part * H * stride, H);
+      else
+        clear(start, H);
+      multiply_add<Layout>(start, H, w.gate_x + part * K * H * stride, x + d * K * row, K);
+      if (is_tanh && d == 0) tanh_rows(start, state.slopes, H);
+      if (is_tanh && d > 0) multiply_rows(start, state.slopes, H);
+    }
+}
+
+// `x` [1 + D, K]: the latent, then the D directions. `target` [T, O]; with `omit`, its NaN are
 // missing values.
-template <class Layout, class T>
-void measure_with_tangents(const Sizes& s, const PackedWeights<Layout, T>& w, const T* x,
+template <class Layout, class T, class Cell>
+void measure_with_tangents(const Sizes& s, const PackedWeights<Layout, T, Cell>& w, const T* x,
                            int64_t n_directions, const T* target, bool omit,
                            const TangentState<T>& state, const LeastSquares<T>& sums) {
   using V = Vec<T>;
   constexpr int64_t row = kLanes<T>;
   constexpr int64_t stride = Layout::template kStride<T>;
-  constexpr int kMaxUnits = kMaxRows<T> / 4;
+  constexpr int kGates = Cell::kGates, kMaxUnits = kMaxRows<T> / kGates;
   const int64_t H = s.hidden_size, O = s.output_size, D = n_directions;
-  clear(state.c, (1 + D) * H);
+  enter_members(s, w, x, D, state);
+  if (sets_state(w.decoder)) x = state.h[1];
   clear_sums(sums, D);
 
   for (int64_t t = 0; t < s.n_steps; ++t, target += O * row) {
-    const T* w_x = t == 0 ? w.gate_x : w.gate_h;
-    const int64_t n_x = t == 0 ? s.input_size : H;
+    const bool sees_latent = t == 0 && !sets_state(w.decoder);
+    const T* w_x = sees_latent ? w.gate_x : w.gate_h;
+    const int64_t n_x = sees_latent ? s.input_size : H;
+    const T* bias = t == 0 ? w.first_b : w.gate_b;
+    const T* drive = t > 0 && w.decoder.latent == Latent::kEvery ? state.drive : nullptr;
     T* h = state.h[t & 1];
 
     for_row_blocks<kMaxUnits>(H, [&](auto units, int64_t first_unit) MICFAST_LAMBDA_INLINE {
       constexpr int kUnits = decltype(units)::value;
-      Rows<T, 4 * kUnits> a;
-      load_rows<Layout>(a, w.gate_b + 4 * first_unit * stride);
-      accumulate<Layout>(a, w_x + 4 * first_unit * stride, 4 * H, x, n_x);
-      CellSlopes<T> slopes[kUnits][kVectorsPerBlock];
+      Rows<T, kGates * kUnits> a;
+      if (drive)
+        load_rows<LaneWeights>(a, drive + kGates * first_unit * row);
+      else
+        load_rows<Layout>(a, bias + kGates * first_unit * stride);
+      accumulate<Layout>(a, w_x + kGates * first_unit * stride, kGates * H, x, n_x);
+      typename Cell::template Slopes<T> slopes[kUnits][kVectorsPerBlock];
 #pragma GCC unroll 8
       for (int u = 0; u < kUnits; ++u)
 #pragma GCC unroll 8
         for (int v = 0; v < kVectorsPerBlock; ++v) {
           const int64_t at = (first_unit + u) * row + v * V::kWidth;
-          CellTape<T> tape;
-          const CellState<T> next =
-              cell_forward(a.v[4 * u][v], a.v[4 * u + 1][v], a.v[4 * u + 2][v], a.v[4 * u + 3][v],
-                           V::load(state.c + at), tape);
+          typename Cell::template Tape<T> tape;
+          const auto gate = [&](int g) MICFAST_LAMBDA_INLINE { return a.v[kGates * u + g][v]; };
+          const CellState<T> next = Cell::forward(gate, V::load(state.c + at), tape);
           next.h.store(h + at);
           next.c.store(state.c + at);
-          slopes[u][v] = cell_slopes(tape);
+          slopes[u][v] = Cell::slopes(tape);
         }
       for (int64_t d = 1; d <= D; ++d) {
-        clear_rows(a);
-        accumulate<Layout>(a, w_x + 4 * first_unit * stride, 4 * H, x + d * n_x * row, n_x);
+        if (drive)
+          load_rows<LaneWeights>(a, drive + (d * kGates * H + kGates * first_unit) * row);
+        else
+          clear_rows(a);
+        accumulate<Layout>(a, w_x + kGates * first_unit * stride, kGates * H, x + d * n_x * row,
+                           n_x);
 #pragma GCC unroll 8
         for (int u = 0; u < kUnits; ++u)
 #pragma GCC unroll 8
           for (int v = 0; v < kVectorsPerBlock; ++v) {
             const int64_t at = (d * H + first_unit + u) * row + v * V::kWidth;
-            const CellState<T> next =
-                cell_tangent(a.v[4 * u][v], a.v[4 * u + 1][v], a.v[4 * u + 2][v], a.v[4 * u + 3][v],
-                             V::load(state.c + at), slopes[u][v]);
+            const auto gate = [&](int g) MICFAST_LAMBDA_INLINE { return a.v[kGates * u + g][v]; };
+            const CellState<T> next = Cell::tangent(gate, V::load(state.c + at), slopes[u][v]);
             next.h.store(h + at);
             next.c.store(state.c + at);
           }
@@ -160,6 +213,7 @@ void measure_with_tangents(const Sizes& s, const PackedWeights<Layout, T>& w, co
     clear(state.y + O * row, D * O);
     for (int64_t d = 0; d <= D; ++d)
       multiply_add<Layout>(state.y + d * O * row, O, w.out_h, h + d * H * row, H);
+    map_members<Layout>(w, O, D, state.y, state.slopes);
     add_step(state.y, target, O, D, omit, sums);
   }
 }

@@ -17,6 +17,7 @@ struct Trainer {
   SequenceState<T> state;
   WeightGradient<T> gradient;
   T* gate_b;                       // [4H] unscaled, interleaved by unit; the packed bias is scaled
+  T* first_b;                      // [4H] as gate_b: what the first step adds, if it does
   T *moment1, *moment2;            // lane rows in the order of the gradient
   T *target, *residual;            // [T, O]
   T *x, *d_x;                      // [K]
@@ -31,9 +32,11 @@ struct Trainer {
   Trainer(const TrainProblem<T>& problem, Arena& arena)
       : p(problem),
         s(problem.sizes),
-        gradient((weights.take(arena, s), state.take(arena, s, WeightGradient<T>::kSegment), s),
-                 arena) {
-    const int64_t n_rows = WeightGradient<T>::n_rows(s);
+        gradient((weights.take(arena, s, p.initial),
+                  state.take(arena, s, WeightGradient<T>::kSegment, p.initial), s),
+                 arena, p.initial) {
+    const int64_t n_rows = gradient.n_all;
+    first_b = arena.take<T>(p.initial.b_first ? 4 * s.hidden_size * row : 0);
     gate_b = arena.take<T>(4 * s.hidden_size * row);
     moment1 = arena.take<T>(n_rows * row);
     moment2 = arena.take<T>(n_rows * row);
@@ -119,6 +122,7 @@ struct Trainer {
     gradient.start();
     backward(s, weights, residual, d_x, state,
              [&](int64_t t, const T*) { gradient.after_step(t, residual, x, state); });
+    gradient.add_entry(x, state);
   }
 
   // One Adam step of a matrix of weights whose gradients lie in g. `copy(r, c, v, w)` stores vector
@@ -160,9 +164,13 @@ struct Trainer {
          [&](int64_t r, int64_t k, int v, V w) {
            scaled(r, w).store(weights.gate_h + (k * 4 * H + r) * row + v * V::kWidth);
          });
-    adam(weights.gate_x_t, gradient.gate_x, 4 * H, K, lr, correction2,
+    const bool is_state = sets_state(weights.decoder);
+    adam(weights.gate_x_t, gradient.gate_x, entry_rows(s, weights.decoder), K, lr, correction2,
          [&](int64_t r, int64_t k, int v, V w) {
-           scaled(r, w).store(weights.gate_x + (k * 4 * H + r) * row + v * V::kWidth);
+           if (is_state)
+             w.store(weights.gate_x + ((r / H * K + k) * H + r % H) * row + v * V::kWidth);
+           else
+             scaled(r, w).store(weights.gate_x + (k * 4 * H + r) * row + v * V::kWidth);
          });
     // torch trains two bias vectors with equal gradients: their sum moves twice as far.
     adam(gate_b, gradient.gate_b, 4 * H, 1, 2 * lr, correction2,
@@ -173,7 +181,17 @@ struct Trainer {
          [&](int64_t o, int64_t k, int v, V w) {
            w.store(weights.out_h + (k * O + o) * row + v * V::kWidth);
          });
-    adam(weights.out_b, gradient.out_b, O, 1, lr, correction2, [](int64_t, int64_t, int, V) {});
+    const auto nowhere = [](int64_t, int64_t, int, V) {};
+    adam(weights.out_b, gradient.out_b, O, 1, lr, correction2, nowhere);
+    if (gradient.state_b)
+      adam(weights.state_b, gradient.state_b, entry_rows(s, weights.decoder), 1, lr, correction2,
+           nowhere);
+    if (gradient.first_b)
+      adam(first_b, gradient.first_b, 4 * H, 1, lr, correction2,
+           [&](int64_t r, int64_t, int v, V w) {
+             const int64_t at = r * row + v * V::kWidth;
+             scaled(r, V::load(gate_b + at) + w).store(weights.first_b + at);
+           });
   }
 
   void unpack(int64_t module, int lane) const {
@@ -183,9 +201,15 @@ struct Trainer {
       for (int64_t gate = 0; gate < 4; ++gate) {
         const int64_t from = 4 * u + gate, to = module * 4 * H + gate * H + u;
         out.b[to] = gate_b[from * row + lane];
-        scatter_lane(weights.gate_x_t + from * K * row, K, lane, out.W_ih + to * K);
+        if (out.b_first) out.b_first[to] = first_b[from * row + lane];
         scatter_lane(weights.gate_h_t + from * H * row, H, lane, out.W_hh + to * H);
       }
+    const int64_t R = entry_rows(s, weights.decoder);
+    for (int64_t r = 0; r < R; ++r) {
+      const int64_t to = module * R + (sets_state(weights.decoder) ? r : r % 4 * H + r / 4);
+      scatter_lane(weights.gate_x_t + r * K * row, K, lane, out.W_ih + to * K);
+      if (out.b_state) out.b_state[to] = weights.state_b[r * row + lane];
+    }
     scatter_lane(weights.out_h_t, O * H, lane, out.W_out + module * O * H);
     scatter_lane(weights.out_b, O, lane, out.b_out + module * O);
   }
@@ -200,6 +224,9 @@ struct Trainer {
       weights.pack(s, p.initial, module, lane);
       for (int64_t r = 0; r < 4 * s.hidden_size; ++r)
         gate_b[r * row + lane] = p.initial.b[(module * 4 + (r & 3)) * s.hidden_size + (r >> 2)];
+      for (int64_t r = 0; r < 4 * s.hidden_size && p.initial.b_first; ++r)
+        first_b[r * row + lane] =
+            p.initial.b_first[(module * 4 + (r & 3)) * s.hidden_size + (r >> 2)];
       philox.set_seed(lane, p.seeds[module]);
       noise_in[lane] = static_cast<T>(p.noise_in[module]);
       noise_out[lane] = static_cast<T>(p.noise_out[module]);
@@ -210,8 +237,8 @@ struct Trainer {
         if (n_values > most[lane]) most[lane] = n_values;
       }
     }
-    clear(moment1, WeightGradient<T>::n_rows(s));
-    clear(moment2, WeightGradient<T>::n_rows(s));
+    clear(moment1, gradient.n_all);
+    clear(moment2, gradient.n_all);
     for (int l = 0; l < kLanes<T>; ++l) curve[l] = 0;
 
     double power1 = 1, power2 = 1;

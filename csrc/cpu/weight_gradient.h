@@ -75,30 +75,39 @@ struct WeightGradient {
   static constexpr int64_t row = kLanes<T>;
   static constexpr int64_t kSegment = 8;  // steps collected before they are multiplied
   const Sizes& s;
-  T* gate_h;  // [4H, H]
-  T* gate_x;  // [4H, K]
-  T* gate_b;  // [4H]
-  T* out_h;   // [O, H]
-  T* out_b;   // [O]
-  T* h;       // [kSegment + 1, H]: states h_t, h_{t-1}, ... of the segment being collected
+  T* gate_h;   // [4H, H]
+  T* gate_x;   // [R, K]
+  T* gate_b;   // [4H]
+  T* out_h;    // [O, H]
+  T* out_b;    // [O]
+  T* first_b;  // [4H], null if the modules have none
+  T* state_b;  // [R], null if the modules have none
+  T* h;        // [kSegment + 1, H]: states h_t, h_{t-1}, ... of the segment being collected
+  Decoder decoder;
+  int64_t n_all;  // n_rows() of these modules
   int64_t n_collected;
 
-  static int64_t n_rows(const Sizes& s) {
-    return 4 * s.hidden_size * (s.hidden_size + s.input_size + 1) +
-           s.output_size * (s.hidden_size + 1);
+  static int64_t n_rows(const Sizes& s, const Weights<T>& w = {}) {
+    const int64_t H = s.hidden_size, R = entry_rows(s, w.decoder);
+    return 4 * H * (H + 1) + R * s.input_size + s.output_size * (H + 1) + (w.b_first ? 4 * H : 0) +
+           (w.b_state ? R : 0);
   }
-  WeightGradient(const Sizes& sizes, Arena& arena) : s(sizes) {
-    const int64_t H = s.hidden_size;
-    gate_h = arena.take<T>(n_rows(s) * row);
+  WeightGradient(const Sizes& sizes, Arena& arena, const Weights<T>& w = {})
+      : s(sizes), decoder(w.decoder), n_all(n_rows(sizes, w)) {
+    const int64_t H = s.hidden_size, R = entry_rows(s, decoder);
+    gate_h = arena.take<T>(n_all * row);
     gate_x = gate_h + 4 * H * H * row;
-    gate_b = gate_x + 4 * H * s.input_size * row;
+    gate_b = gate_x + R * s.input_size * row;
     out_h = gate_b + 4 * H * row;
     out_b = out_h + s.output_size * H * row;
+    T* end = out_b + s.output_size * row;
+    first_b = w.b_first ? end : nullptr;
+    state_b = w.b_state ? end + (w.b_first ? 4 * H * row : 0) : nullptr;
     h = arena.take<T>((kSegment + 1) * H * row);
   }
 
   void start() {
-    clear(gate_h, n_rows(s));
+    clear(gate_h, n_all);
     n_collected = 0;
   }
 
@@ -106,8 +115,8 @@ struct WeightGradient {
     using V = Vec<T>;
     for (int64_t u = 0; u < s.hidden_size; ++u)
       for (int v = 0; v < kVectorsPerBlock; ++v) {
-        const CellTape<T> tape = load_tape<row>(state.tape_of(t, u, s) + v * V::kWidth);
-        (tape.o * tape.tanh_c).store(to + u * row + v * V::kWidth);
+        const auto tape = Lstm::load<row>(state.tape_of(t, u, s) + v * V::kWidth);
+        Lstm::state_of(tape).store(to + u * row + v * V::kWidth);
       }
   }
 
@@ -119,6 +128,8 @@ struct WeightGradient {
     T* h_before = h + n_collected * H * row;
     if (t > 0)
       store_state(h_before, t - 1, state);
+    else if (sets_state(decoder))
+      copy_rows<LaneWeights>(h_before, state.start, H);
     else
       clear(h_before, H);
     // Slots of state.d_a run with t modulo kSegment: a segment ends where t is a multiple of it.
@@ -131,9 +142,19 @@ struct WeightGradient {
     const T* d_y_last = d_y + (t + n - 1) * O * row;
     add_outer(out_h, O, H, d_y_last, -O * row, h, H * row, n);
     add_rows(out_b, O, d_y_last, -O * row, n);
-    if (t == 0) add_outer(gate_x, 4 * H, K, state.d_a, gate_step, x, K * row, 1);
+    if (t == 0 && decoder.latent == Latent::kFirst)
+      add_outer(gate_x, 4 * H, K, state.d_a, gate_step, x, K * row, 1);
+    if (t == 0 && first_b) add_rows(first_b, 4 * H, state.d_a, gate_step, 1);
     for (int64_t j = 0; j < H * row; ++j) h[j] = h_before[j];
     n_collected = 0;
+  }
+
+  // After backward(): the share of a latent x [K] that enters elsewhere than in the first gates.
+  void add_entry(const T* x, const SequenceState<T>& state) {
+    if (decoder.latent == Latent::kFirst) return;
+    const int64_t R = entry_rows(s, decoder), K = s.input_size;
+    add_outer(gate_x, R, K, state.d_entry, R * row, x, K * row, 1);
+    if (state_b) add_rows(state_b, R, state.d_entry, R * row, 1);
   }
 };
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from micfast.kernels import launch, operators, reference, reference_training
 from micfast.kernels.backend import resolve_backend
 from micfast.kernels.execution import Execution
-from micfast.kernels.reference import InvertResult
+from micfast.kernels.reference import InvertResult, Structure
 from micfast.kernels.reference_training import TrainResult
 from micfast.kernels.weights import Weights
 from micfast.progress import Report
@@ -40,11 +40,32 @@ def _usable(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.clone() if tensor.is_inference() else tensor for tensor in tensors]
 
 
+def _place(where: str, weights: Weights, execution: Execution) -> tuple[str, torch.device]:
+    """The backend, and the device on which it runs.
+
+    The CUDA kernels draw the paper's structure alone; with "auto", others run on the CPU.
+    """
+    backend, device = resolve_backend(execution.backend, weights.device), weights.device
+    if backend == "cuda" and not weights.structure.is_plain:
+        if execution.backend != "auto":
+            raise RuntimeError(
+                f"{where}: backend 'cuda' draws no {weights.decoder}, nor other biases of the "
+                "first step; with 'auto' it is drawn on the CPU, with 'torch' by the reference"
+            )
+        device = torch.device("cpu")
+        backend = resolve_backend("auto", device)
+    return backend, device
+
+
 def generate(weights: Weights, latents: Tensor, n_steps: int, execution: Execution) -> Tensor:
     """Draw sequences (M, N, T, O) from latents (M, N, K); differentiable in every tensor."""
-    backend = resolve_backend(execution.backend, latents.device)
+    backend, device = _place("generate", weights, execution)
+    if device != latents.device:
+        moved = generate(weights.to(device=device), latents.to(device), n_steps, execution)
+        return moved.to(latents.device)
+    structure = weights.structure
     tensors = (weights.W_ih, weights.W_hh, weights.b, weights.W_out, weights.b_out)
-    if backend != "torch" and _has_tangent(*tensors, latents):
+    if backend != "torch" and _has_tangent(latents, *tensors, *structure[2:]):
         # The kernels have no forward mode and would silently drop the tangents.
         if execution.backend != "auto":
             raise RuntimeError(
@@ -54,15 +75,23 @@ def generate(weights: Weights, latents: Tensor, n_steps: int, execution: Executi
         backend = "torch"
     if backend == "torch":
         with torch.autocast(latents.device.type, enabled=False):
-            return reference.generate(tensors, latents, n_steps)
+            return reference.generate(tensors, latents, n_steps, structure)
+    arguments = (*tensors, latents, n_steps, *structure[:4])
     if torch.compiler.is_compiling():  # cannot trace context variables
-        return operators.differentiable_generate(*tensors, latents, n_steps)
-    with launch.running(execution.n_threads, None):
-        return operators.differentiable_generate(*tensors, latents, n_steps)
+        drawn = operators.differentiable_generate(*arguments)
+    else:
+        with launch.running(execution.n_threads, None):
+            drawn = operators.differentiable_generate(*arguments)
+    if structure.scale is not None:
+        drawn = structure.scale[:, None, None, :] * drawn
+    if structure.shift is not None:
+        drawn = drawn + structure.shift[:, None, None, :]
+    return drawn
 
 
-def _has_tangent(*tensors: Tensor) -> bool:
-    return any(torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+def _has_tangent(*tensors: Tensor | None) -> bool:
+    unpack = torch.autograd.forward_ad.unpack_dual
+    return any(t is not None and unpack(t).tangent is not None for t in tensors)
 
 
 def search(
@@ -75,13 +104,24 @@ def search(
     report: Report,
 ) -> InvertResult:
     """Run the operator ``invert`` or ``invert_lm`` with its settings, in the schema's order."""
-    if resolve_backend(execution.backend, targets.device) == "torch":
+    backend, device = _place(name, weights, execution)
+    if device != targets.device:
+        weights, x, z = weights.to(device=device), targets.to(device), starts.to(device)
+        found = search(name, weights, x, z, settings, execution, report)
+        return InvertResult(*(tensor.to(targets.device) for tensor in found))
+    if backend == "torch":
         with _plain_torch():
             *tensors, targets, starts = _usable([*weights, targets, starts])
-            return _REFERENCES[name](tensors, targets, starts, *settings)
+            structure = _usable_structure(weights)
+            return _REFERENCES[name](tensors, targets, starts, *settings, structure)
     with launch.running(execution.n_threads, report):
         operator = getattr(torch.ops.micfast, name)
-        return InvertResult(*operator(*weights, targets, starts, *settings))
+        return InvertResult(*operator(*weights, targets, starts, *settings, *weights.structure))
+
+
+def _usable_structure(weights: Weights) -> Structure:
+    latent, output, *more = weights.structure
+    return Structure(latent, output, *(None if t is None else _usable([t])[0] for t in more))
 
 
 def train(
@@ -92,9 +132,15 @@ def train(
     report: Report,
 ) -> TrainResult:
     """Run the operator ``train``: ``fleet`` and ``settings`` in the schema's order."""
-    if resolve_backend(execution.backend, weights.device) == "torch":
+    backend, device = _place("train", weights, execution)
+    if device != weights.device:
+        moved = tuple(tensor.to(device) for tensor in fleet)
+        found = train(weights.to(device=device), moved, settings, execution, report)
+        return TrainResult(*(tensor.to(weights.device) for tensor in found))
+    if backend == "torch":
         *numbers, omit_nan = settings
-        operators.check_train([*weights], fleet, numbers[0], numbers[-1], omit_nan)
+        structure = _usable_structure(weights)
+        operators.check_train([*weights], fleet, numbers[0], numbers[-1], omit_nan, structure)
 
         def episodes_done(n_done: int) -> None:
             if report is not None:
@@ -103,6 +149,9 @@ def train(
         with _plain_torch():
             tensors: Any = _usable([*weights, *fleet])
             reference: Callable[..., TrainResult] = reference_training.train
-            return reference(tensors[:5], *tensors[5:], *numbers, episodes_done, omit_nan)
+            return reference(
+                tensors[:5], *tensors[5:], *numbers, episodes_done, omit_nan, structure
+            )
     with launch.running(execution.n_threads, report):
-        return TrainResult(*torch.ops.micfast.train(*weights, *fleet, *settings))
+        operator = torch.ops.micfast.train
+        return TrainResult(*operator(*weights, *fleet, *settings, *weights.structure))

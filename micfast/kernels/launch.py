@@ -5,7 +5,7 @@ The extensions take raw addresses and check nothing; ``operators`` checks before
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from micfast.kernels import backend
+from micfast.kernels.decoder import LATENTS, OUTPUTS
+from micfast.kernels.reference import Structure
 from micfast.progress import Report
 
-__all__ = ["addresses", "dense", "launch_cuda", "run", "running"]
+__all__ = ["addresses", "dense", "launch_cuda", "run", "running", "weight_arguments"]
 
 _SUFFIXES = {torch.float32: "float32", torch.float64: "float64"}
 # Parts a training on a GPU is cut into, so that it can report and be interrupted in between.
@@ -47,6 +49,27 @@ def dense(*tensors: Tensor) -> list[Tensor]:
 def addresses(tensors: Iterable[Tensor]) -> list[int]:
     """Addresses of the tensors' data."""
     return list(map(Tensor.data_ptr, tensors))
+
+
+def weight_arguments(
+    weights: Sequence[Tensor], structure: Structure
+) -> tuple[list[int], tuple[int, int, int]]:
+    """Dense weights and structure as ``WeightArguments`` of ``csrc/bindings/arguments.h``.
+
+    Raises
+    ------
+    RuntimeError
+        For a structure that the kernel of the weights' device lacks.
+    """
+    if weights[0].is_cuda and not structure.is_plain:
+        raise RuntimeError(
+            "the CUDA kernels draw with the latent as first input and nothing after the read-out; "
+            f"got latent={structure.latent!r}, output={structure.output!r} or further biases"
+        )
+    n_states = weights[0].shape[1] // weights[1].shape[2] if structure.sets_state else 1
+    codes = LATENTS.index(structure.latent), OUTPUTS.index(structure.output), n_states
+    more = [0 if tensor is None else tensor.data_ptr() for tensor in structure[2:]]
+    return [*addresses(weights), *more], codes
 
 
 def run(name: str, tensor: Tensor, *arguments: object) -> None:

@@ -1,8 +1,9 @@
 """The torch operators ``torch.ops.micfast.*``: schemas, one check of shapes, fakes, autograd.
 
-Each operator takes the five weight tensors first. Names, shapes and letters:
-``docs/conventions.md``. Use :func:`micfast.generate`, :func:`micfast.invert` and
-:func:`micfast.train` unless you need an operator for ``torch.compile`` or ``torch.export``.
+Each operator takes the five weight tensors first, and last what :class:`Weights` has beside them.
+Names, shapes and letters: ``docs/conventions.md``. Use :func:`micfast.generate`,
+:func:`micfast.invert` and :func:`micfast.train` unless you need an operator for ``torch.compile``
+or ``torch.export``.
 """
 
 from __future__ import annotations
@@ -14,12 +15,18 @@ import torch
 from torch import Tensor
 
 from micfast.kernels import launch, reference
+from micfast.kernels.reference import Structure
 from micfast.kernels.weights import check_weights
 
 __all__ = ["check_train", "differentiable_generate", "extents"]
 
 _WEIGHTS = "Tensor W_ih, Tensor W_hh, Tensor b, Tensor W_out, Tensor b_out"
 _SIX_TENSORS = "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+_EIGHT_TENSORS = _SIX_TENSORS.replace(")", ", Tensor, Tensor)")
+# Where the latent enters, what follows the read-out, and further weights. The affine map by
+# constants after `generate` is torch's.
+_DRAWN = 'str latent="first", str output="identity", Tensor? b_first=None, Tensor? b_state=None'
+_STRUCTURE = f"{_DRAWN}, Tensor? scale=None, Tensor? shift=None"
 # What the kernels are told where no value is missing: no lengths, counts and order.
 _NOTHING_MISSING = [0, 0, 0]
 
@@ -80,13 +87,29 @@ def _check_adam(where: str, lr: float, beta1: float, beta2: float, eps: float) -
     _require(eps >= 0, where, "eps", "at least 0", eps)
 
 
+def _dense(weights: Sequence[Tensor], structure: Structure) -> tuple[list[Tensor], Structure]:
+    more = [None if t is None else launch.dense(t)[0] for t in structure[2:]]
+    return launch.dense(*weights), Structure(structure.latent, structure.output, *more)
+
+
+def _like(structure: Structure, empty: Tensor) -> tuple[Tensor, Tensor]:
+    """Tensors for what belongs to b_first and b_state; empty where there is none."""
+    more = (structure.b_first, structure.b_state)
+    return tuple(empty.new_empty(0 if t is None else t.shape) for t in more)  # type: ignore[return-value]
+
+
+def _given(tensors: Sequence[Tensor]) -> list[int]:
+    """Addresses; 0 for an empty tensor."""
+    return [tensor.data_ptr() if tensor.numel() else 0 for tensor in tensors]
+
+
 # -- generate ------------------------------------------------------------------------------------
 
 
 def _check_generate(
-    where: str, weights: Sequence[Tensor], latents: Tensor, n_steps: int
+    where: str, weights: Sequence[Tensor], latents: Tensor, n_steps: int, structure: Structure
 ) -> tuple[int, int, int, int, int, int]:
-    M, H, K, O = check_weights(where, *weights)
+    M, H, K, O = check_weights(where, weights, structure)
     _check_shape(where, "latents", latents, weights[0], "(M, N, K)", M, None, K)
     _require(n_steps >= 1, where, "n_steps", "at least 1", n_steps)
     return M, latents.shape[1], n_steps, H, K, O
@@ -98,63 +121,107 @@ def _fake_generate(*arguments: Any) -> Tensor:
 
 
 @_operator(
-    "generate", f"({_WEIGHTS}, Tensor latents, SymInt n_steps) -> Tensor", fake=_fake_generate
+    "generate",
+    f"({_WEIGHTS}, Tensor latents, SymInt n_steps, {_DRAWN}) -> Tensor",
+    fake=_fake_generate,
 )
 def _generate(*arguments: Any) -> Tensor:
-    *weights, latents, n_steps = arguments
-    sizes = _check_generate("generate", weights, latents, n_steps)
-    *weights, latents = launch.dense(*weights, latents)
+    *weights, latents, n_steps = arguments[:7]
+    structure = Structure(*arguments[7:])
+    sizes = _check_generate("generate", weights, latents, n_steps, structure)
+    weights, structure = _dense(weights, structure)
+    (latents,) = launch.dense(latents)
     outputs = latents.new_empty(*sizes[:3], sizes[5])
     launch.run(
-        "generate", outputs, sizes, launch.addresses(weights), launch.addresses([latents, outputs])
+        "generate",
+        outputs,
+        sizes,
+        launch.weight_arguments(weights, structure),
+        launch.addresses([latents, outputs]),
     )
     return outputs
 
 
+def _fake_generate_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    like = [tensor.new_empty(tensor.shape) for tensor in arguments[:6]]
+    return (*like, *_like(Structure(*arguments[7:]), arguments[0]))
+
+
 @_operator(
     "generate_backward",
-    f"({_WEIGHTS}, Tensor latents, Tensor d_outputs) -> {_SIX_TENSORS}",
-    fake=lambda *arguments: tuple(t.new_empty(t.shape) for t in arguments[:6]),
+    f"({_WEIGHTS}, Tensor latents, Tensor d_outputs, {_DRAWN}) -> {_EIGHT_TENSORS}",
+    fake=_fake_generate_backward,
 )
-def _generate_backward(*arguments: Tensor) -> tuple[Tensor, ...]:
-    *weights, latents, d_outputs = arguments
+def _generate_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    *weights, latents, d_outputs = arguments[:7]
+    structure = Structure(*arguments[7:])
     where = "generate_backward"
-    sizes = _check_generate(where, weights, latents, d_outputs.shape[2])
+    sizes = _check_generate(where, weights, latents, d_outputs.shape[2], structure)
     M, N, T, _, _, O = sizes
     _check_shape(where, "d_outputs", d_outputs, latents, "(M, N, T, O)", M, N, T, O)
-    *weights, latents, d_outputs = launch.dense(*weights, latents, d_outputs)
+    weights, structure = _dense(weights, structure)
+    latents, d_outputs = launch.dense(latents, d_outputs)
     d_weights = [torch.empty_like(w) for w in weights]
     d_latents = torch.empty_like(latents)
+    more = _like(structure, latents)
     launch.run(
         where,
         latents,
         sizes,
-        launch.addresses(weights),
+        launch.weight_arguments(weights, structure),
         launch.addresses([latents, d_outputs, d_latents]),
-        launch.addresses(d_weights),
+        _given([*d_weights, *more]),
     )
-    return (*d_weights, d_latents)
+    return (*d_weights, d_latents, *more)
 
 
 # -- derivatives of generate -----------------------------------------------------------------------
+# `inputs` of an operator are six tensors, the number of steps or d_outputs, latent, output, b_first
+# and b_state; `tensors` are those of them that can be differentiated and are there.
 
 
 def _generate_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:6])
-    ctx.save_for_forward(*inputs[:6])
-    ctx.n_steps = output.shape[2]
+    latent, output_map, b_first, b_state = _drawn(inputs[7:])
+    ctx.save_for_backward(*inputs[:6], b_first, b_state)
+    ctx.save_for_forward(*inputs[:6], b_first, b_state)
+    ctx.n_steps, ctx.kind = output.shape[2], (latent, output_map)
+
+
+def _drawn(rest: Sequence[Any]) -> tuple[Any, ...]:
+    """Latent, output, b_first, b_state, with their defaults."""
+    return tuple(Structure(*rest)[:4])
 
 
 def _generate_vjp(ctx: Any, d_outputs: Tensor) -> tuple:
-    return (*torch.ops.micfast.generate_backward(*ctx.saved_tensors, d_outputs), None)
+    *tensors, b_first, b_state = ctx.saved_tensors
+    operator = torch.ops.micfast.generate_backward
+    return _gradients(operator(*tensors, d_outputs, *ctx.kind, b_first, b_state))
+
+
+def _gradients(found: Sequence[Tensor]) -> tuple:
+    """Gradients of the inputs of ``generate``."""
+    more = [tensor if tensor.numel() else None for tensor in found[6:]]
+    return (*found[:6], None, None, None, *more)
 
 
 torch.library.register_autograd("micfast::generate", _generate_vjp, setup_context=_generate_setup)
 
 
-def _reference_of(n_steps: int) -> Callable[..., Tensor]:
-    """The reference as a function of weights and latents alone."""
-    return lambda *tensors: reference.generate(tensors[:5], tensors[5], n_steps)
+def _present(tensors: Sequence[Tensor | None]) -> list[Tensor]:
+    return [tensor for tensor in tensors if tensor is not None]
+
+
+def _reference_of(
+    n_steps: int, kind: tuple[str, str], more: Sequence[Tensor | None]
+) -> Callable[..., Tensor]:
+    """The reference as a function of the tensors that are there; ``more`` says which."""
+
+    def draw(*tensors: Tensor) -> Tensor:
+        left = iter(tensors[6:])
+        present = [None if tensor is None else next(left) for tensor in more]
+        return reference.generate(tensors[:5], tensors[5], n_steps, Structure(*kind, *present))
+
+    return draw
 
 
 def _vjp(function: Callable[..., Any], primals: Sequence[Tensor], cotangents: Any) -> Any:
@@ -164,28 +231,48 @@ def _vjp(function: Callable[..., Any], primals: Sequence[Tensor], cotangents: An
 
 
 def _jvp(
-    function: Callable[..., Any], primals: tuple[Tensor, ...], tangents: tuple[Tensor | None, ...]
+    function: Callable[..., Any], primals: Sequence[Tensor], tangents: Sequence[Tensor | None]
 ) -> Any:
     """Forward-mode derivative of a function of tensors."""
     known = tuple(
         torch.zeros_like(p) if t is None else t for p, t in zip(primals, tangents, strict=True)
     )
-    return torch.func.jvp(function, primals, known)[1]
+    return torch.func.jvp(function, tuple(primals), known)[1]
 
 
-def _reference_vjp(*arguments: Tensor) -> tuple[Tensor, ...]:
-    """``generate_backward`` in PyTorch, which can be differentiated once more."""
-    *inputs, d_outputs = arguments
-    return _vjp(_reference_of(d_outputs.shape[2]), inputs, d_outputs)
+def _reference_vjp(
+    kind: tuple[str, str], more: Sequence[Tensor | None]
+) -> Callable[..., tuple[Tensor, ...]]:
+    """``generate_backward`` in PyTorch, which can be differentiated once more.
+
+    A function of the tensors that are there, and then d_outputs.
+    """
+
+    def gradients(*tensors: Tensor) -> tuple[Tensor, ...]:
+        *primals, d_outputs = tensors
+        draw = _reference_of(d_outputs.shape[2], kind, more)
+        found = iter(_vjp(draw, primals, d_outputs))
+        first = [next(found) for _ in range(6)]
+        empty = first[0].new_empty(0)
+        return (*first, *(empty if tensor is None else next(found) for tensor in more))
+
+    return gradients
 
 
 def _backward_setup(ctx: Any, inputs: tuple, output: tuple) -> None:
-    ctx.save_for_backward(*inputs)
-    ctx.save_for_forward(*inputs)
+    latent, output_map, b_first, b_state = _drawn(inputs[7:])
+    tensors = (*inputs[:6], b_first, b_state, inputs[6])
+    ctx.save_for_backward(*tensors)
+    ctx.save_for_forward(*tensors)
+    ctx.kind = latent, output_map
 
 
 def _backward_vjp(ctx: Any, *d_gradients: Tensor) -> tuple:
-    return _vjp(_reference_vjp, ctx.saved_tensors, d_gradients)
+    saved = ctx.saved_tensors
+    function = _reference_vjp(ctx.kind, saved[6:8])
+    found = iter(_vjp(function, _present(saved), d_gradients))
+    aligned = [None if tensor is None else next(found) for tensor in saved]
+    return (*aligned[:6], aligned[8], None, None, *aligned[6:8])
 
 
 torch.library.register_autograd(
@@ -193,14 +280,19 @@ torch.library.register_autograd(
 )
 
 
-def _modules_of_batch(batch_size: int, in_dims: tuple, tensors: tuple[Tensor, ...]) -> list[Tensor]:
+def _modules_of_batch(
+    batch_size: int, in_dims: Sequence[int | None], tensors: Sequence[Tensor | None]
+) -> list[Tensor | None]:
     """Tensors (B M, ...): the modules of all batch members, one after the other."""
-    return [
-        (t.unsqueeze(0).expand(batch_size, *t.shape) if dim is None else t.movedim(dim, 0)).flatten(
-            0, 1
-        )
-        for t, dim in zip(tensors, in_dims, strict=True)
-    ]
+
+    def merged(tensor: Tensor | None, dim: int | None) -> Tensor | None:
+        if tensor is None:
+            return None
+        if dim is None:
+            return tensor.unsqueeze(0).expand(batch_size, *tensor.shape).flatten(0, 1)
+        return tensor.movedim(dim, 0).flatten(0, 1)
+
+    return [merged(t, dim) for t, dim in zip(tensors, in_dims, strict=True)]
 
 
 # torch.func cannot see through an operator's autograd formula, so eager calls go through these two
@@ -218,23 +310,31 @@ class _Generate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_outputs: Tensor) -> tuple:
-        return (*_GenerateBackward.apply(*ctx.saved_tensors, d_outputs), None)
+        *tensors, b_first, b_state = ctx.saved_tensors
+        found = _GenerateBackward.apply(*tensors, d_outputs, *ctx.kind, b_first, b_state)
+        return _gradients(found)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        return _jvp(_reference_of(ctx.n_steps), ctx.saved_tensors, tangents[:-1])
+        saved, all_tangents = ctx.saved_tensors, (*tangents[:6], *tangents[9:])
+        there = [i for i, tensor in enumerate(saved) if tensor is not None]
+        return _jvp(
+            _reference_of(ctx.n_steps, ctx.kind, saved[6:]),
+            [saved[i] for i in there],
+            [all_tangents[i] for i in there],
+        )
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, *arguments: Any) -> tuple[Tensor, int]:
-        *tensors, n_steps = arguments
-        *weight_dims, latent_dim, _ = in_dims
-        if all(dim is None for dim in weight_dims):  # more latents for the same modules
+        tensors, n_steps, structure = arguments[:6], arguments[6], arguments[7:9]
+        more, dims = arguments[9:], (*in_dims[:5], *in_dims[9:])
+        if all(dim is None for dim in dims):  # more latents for the same modules
             *weights, latents = tensors
-            latents = latents.movedim(latent_dim, 1)
-            outputs = _Generate.apply(*weights, latents.flatten(1, 2), n_steps)
+            latents = latents.movedim(in_dims[5], 1)
+            outputs = _Generate.apply(*weights, latents.flatten(1, 2), n_steps, *structure, *more)
             return outputs.unflatten(1, latents.shape[1:3]), 1
-        merged = _modules_of_batch(info.batch_size, in_dims[:-1], tuple(tensors))
-        outputs = _Generate.apply(*merged, n_steps)
+        merged = _modules_of_batch(info.batch_size, (*in_dims[:6], *in_dims[9:]), (*tensors, *more))
+        outputs = _Generate.apply(*merged[:6], n_steps, *structure, *merged[6:])
         return outputs.unflatten(0, (info.batch_size, -1)), 0
 
 
@@ -242,28 +342,38 @@ class _GenerateBackward(torch.autograd.Function):
     """``generate_backward`` for the same."""
 
     @staticmethod
-    def forward(*tensors: Tensor) -> tuple[Tensor, ...]:
-        return torch.ops.micfast.generate_backward(*tensors)
+    def forward(*arguments: Any) -> tuple[Tensor, ...]:
+        return torch.ops.micfast.generate_backward(*arguments)
 
     setup_context = staticmethod(_backward_setup)
     backward = staticmethod(_backward_vjp)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
-        return _jvp(_reference_vjp, ctx.saved_tensors, tangents)
+        saved = ctx.saved_tensors
+        all_tangents = (*tangents[:6], *tangents[9:], tangents[6])
+        there = [i for i, tensor in enumerate(saved) if tensor is not None]
+        return _jvp(
+            _reference_vjp(ctx.kind, saved[6:8]),
+            [saved[i] for i in there],
+            [all_tangents[i] for i in there],
+        )
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple, *tensors: Tensor
-    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        info: Any, in_dims: tuple, *arguments: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
         # Always as further modules: latents of one module would have their gradients summed.
-        merged = _modules_of_batch(info.batch_size, in_dims, tensors)
-        gradients = _GenerateBackward.apply(*merged)
-        return tuple(g.unflatten(0, (info.batch_size, -1)) for g in gradients), (0,) * 6
+        merged = _modules_of_batch(
+            info.batch_size, (*in_dims[:7], *in_dims[9:]), (*arguments[:7], *arguments[9:])
+        )
+        gradients = _GenerateBackward.apply(*merged[:7], *arguments[7:9], *merged[7:])
+        split = [g.unflatten(0, (info.batch_size, -1)) if g.numel() else g for g in gradients]
+        return tuple(split), tuple(0 if g.numel() else None for g in gradients)
 
 
 def differentiable_generate(*arguments: Any) -> Tensor:
-    """The operator ``generate`` with all its derivatives, eager or compiled."""
+    """The operator ``generate`` with all its derivatives, eager or compiled; all its arguments."""
     if torch.compiler.is_compiling():
         return torch.ops.micfast.generate(*arguments)
     return _Generate.apply(*arguments)
@@ -324,11 +434,12 @@ def _run_search(
     return_history: bool,
     tol: float,
     omit_nan: bool,
+    structure: Structure,
     *settings: object,
 ) -> tuple[Tensor, ...]:
     """Check the arguments and run a kernel; ``settings`` are the kernel's own."""
     *weights, targets, init = tensors
-    M, H, K, O = check_weights(where, *weights)
+    M, H, K, O = check_weights(where, weights, structure)
     _check_shape(where, "targets", targets, weights[0], "(N, T, O)", None, None, O)
     N, T, _ = targets.shape
     _require(T >= 1, where, "the number of steps of targets", "at least 1", T)
@@ -341,7 +452,8 @@ def _run_search(
         )
     _require(n_iter >= 0, where, "n_iter", "at least 0", n_iter)
     _require(tol >= 0, where, "tol", "at least 0", tol)
-    *weights, targets, init = launch.dense(*weights, targets, init)
+    weights, structure = _dense(weights, structure)
+    targets, init = launch.dense(targets, init)
     outputs = _search_outputs(weights[0], targets, init, n_iter, return_history)
     addresses = launch.addresses(outputs)
     if not return_history:
@@ -349,7 +461,7 @@ def _run_search(
     missing = _extents_in_order(targets) if omit_nan else []
     search = (
         (M, N * n_starts, T, H, K, O),
-        launch.addresses(weights),
+        launch.weight_arguments(weights, structure),
         launch.addresses([targets, init]),
         [0 if init.shape[axis] == 1 else init.stride(axis) for axis in range(3)],
         (n_starts, n_iter),
@@ -367,27 +479,27 @@ _SEARCH = f"({_WEIGHTS}, Tensor targets, Tensor init, SymInt n_iter"
 @_operator(
     "invert",
     f"{_SEARCH}, float lr, float beta1, float beta2, float eps, bool unprojected_error, "
-    f"bool return_history, float tol, bool omit_nan=False) -> {_SIX_TENSORS}",
+    f"bool return_history, float tol, bool omit_nan=False, {_STRUCTURE}) -> {_SIX_TENSORS}",
     fake=lambda *a: _search_outputs(a[0], a[5], a[6], a[7], a[13]),
 )
 def _invert(*arguments: Any) -> tuple[Tensor, ...]:
     n_iter, lr, beta1, beta2, eps, unprojected_error, return_history, tol, *rest = arguments[7:]
     adam = (lr, beta1, beta2, eps)
     _check_adam("invert", *adam)
-    search = (n_iter, return_history, tol, bool(rest and rest[0]))
+    search = (n_iter, return_history, tol, bool(rest and rest[0]), Structure(*rest[1:]))
     return _run_search("invert", arguments[:7], *search, adam, unprojected_error)
 
 
 @_operator(
     "invert_lm",
     f"{_SEARCH}, float damping, bool simplex, bool return_history, float tol, "
-    f"bool omit_nan=False) -> {_SIX_TENSORS}",
+    f"bool omit_nan=False, {_STRUCTURE}) -> {_SIX_TENSORS}",
     fake=lambda *a: _search_outputs(a[0], a[5], a[6], a[7], a[10]),
 )
 def _invert_lm(*arguments: Any) -> tuple[Tensor, ...]:
     n_iter, damping, simplex, return_history, tol, *rest = arguments[7:]
     _require(0 < damping < float("inf"), "invert_lm", "damping", "finite and above 0", damping)
-    search = (n_iter, return_history, tol, bool(rest and rest[0]))
+    search = (n_iter, return_history, tol, bool(rest and rest[0]), Structure(*rest[1:]))
     return _run_search("invert_lm", arguments[:7], *search, damping, simplex)
 
 
@@ -397,25 +509,29 @@ def _invert_lm(*arguments: Any) -> tuple[Tensor, ...]:
 def _fake_train(*arguments: Any) -> tuple[Tensor, ...]:
     W_ih, n_episodes, n_curve = arguments[0], arguments[10], arguments[15]
     trained = [t.new_empty(t.shape) for t in arguments[:5]]
-    return (*trained, W_ih.new_empty(W_ih.shape[0], min(n_curve, n_episodes)))
+    curve = W_ih.new_empty(W_ih.shape[0], min(n_curve, n_episodes))
+    return (*trained, curve, *_like(Structure(*arguments[17:]), W_ih))
 
 
 @_operator(
     "train",
     f"({_WEIGHTS}, Tensor type_sets, Tensor set_index, Tensor noise_in, Tensor noise_out, "
     "Tensor seeds, SymInt n_episodes, float lr, float beta1, float beta2, float eps, "
-    f"SymInt n_curve, bool omit_nan=False) -> {_SIX_TENSORS}",
+    f"SymInt n_curve, bool omit_nan=False, {_STRUCTURE}) -> {_EIGHT_TENSORS}",
     fake=_fake_train,
 )
 def _train(*arguments: Any) -> tuple[Tensor, ...]:
     weights, fleet = arguments[:5], arguments[5:10]
     n_episodes, lr, beta1, beta2, eps, n_curve, *rest = arguments[10:]
     adam, omit_nan = (lr, beta1, beta2, eps), bool(rest and rest[0])
-    sizes = check_train(weights, fleet, n_episodes, n_curve, omit_nan)
+    structure = Structure(*rest[1:])
+    sizes = check_train(weights, fleet, n_episodes, n_curve, omit_nan, structure)
     _check_adam("train", *adam)
     n_curve = min(n_curve, n_episodes)
-    *initial, type_sets, set_index, noise_in, noise_out, seeds = launch.dense(*weights, *fleet)
+    initial, structure = _dense(weights, structure)
+    type_sets, set_index, noise_in, noise_out, seeds = launch.dense(*fleet)
     trained = [torch.empty_like(w) for w in initial]
+    more = _like(structure, type_sets)
     loss_curve = type_sets.new_empty(sizes[0], n_curve)
     missing = (
         _extents_in_order(type_sets, lambda lengths: lengths.sum(dim=(1, 2))[set_index])
@@ -426,14 +542,14 @@ def _train(*arguments: Any) -> tuple[Tensor, ...]:
         "train",
         type_sets,
         sizes,
-        launch.addresses(initial),
+        launch.weight_arguments(initial, structure),
         launch.addresses([type_sets, set_index, noise_in, noise_out, seeds, loss_curve]),
         (type_sets.shape[2], n_episodes, n_curve),
         adam,
-        launch.addresses(trained),
+        _given([*trained, *more]),
         launch.addresses(missing) or _NOTHING_MISSING,
     )
-    return (*trained, loss_curve)
+    return (*trained, loss_curve, *more)
 
 
 def check_train(
@@ -442,6 +558,7 @@ def check_train(
     n_episodes: int,
     n_curve: int,
     omit_nan: bool,
+    structure: Structure,
 ) -> tuple[int, int, int, int, int, int]:
     """Check a fleet against its weights; return M, 0, T, H, K, O.
 
@@ -452,7 +569,7 @@ def check_train(
         type are missing.
     """
     type_sets, set_index, noise_in, noise_out, seeds = fleet
-    M, H, K, O = check_weights("train", *weights)
+    M, H, K, O = check_weights("train", weights, structure)
     shape = "(S, K, V, T, O)"
     _check_shape("train", "type_sets", type_sets, weights[0], shape, None, K, None, None, O)
     n_sets, _, n_variants, T, _ = type_sets.shape

@@ -8,7 +8,7 @@ N targets, T time steps, H hidden units, K inputs (types), O outputs, I iteratio
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 __all__ = [
     "InvertResult",
+    "Structure",
     "generate",
     "generate_with_derivatives",
     "invert",
@@ -44,12 +45,74 @@ class InvertResult(NamedTuple):
     latent_history: Tensor  # (I + 1, M, N, K)
 
 
+class Structure(NamedTuple):
+    """What a decoder has beside its five weights.
+
+    ``latent`` says where the latent enters: "first" and "every" (input of that step, through
+    W_ih), "state" and "tanh_state" (the initial state is W_ih z + b_state, or its tanh: h_0 alone,
+    or h_0 and then c_0). ``output`` is the map that follows the read-out.
+    """
+
+    latent: str = "first"
+    output: str = "identity"
+    b_first: Tensor | None = None  # (M, 4H), added to b in the first step
+    b_state: Tensor | None = None  # (M, H) or (M, 2H)
+    scale: Tensor | None = None  # (M, O), of the mapped outputs
+    shift: Tensor | None = None  # (M, O)
+
+    @property
+    def sets_state(self) -> bool:
+        """Whether the latent sets the initial state."""
+        return self.latent in ("state", "tanh_state")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is the paper's decoder."""
+        return self[:2] == ("first", "identity") and all(tensor is None for tensor in self[2:])
+
+
+_PLAIN = Structure()
+# Each map, and its derivative as a function of (x, map(x)).
+_OUTPUTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    "identity": (lambda x: x, lambda x, y: torch.ones_like(x)),
+    "tanh": (torch.tanh, lambda x, y: 1 - y.square()),
+    "sigmoid": (torch.sigmoid, lambda x, y: y * (1 - y)),
+    "exp": (torch.exp, lambda x, y: y),
+    "softplus": (torch.nn.functional.softplus, lambda x, y: torch.sigmoid(x)),
+}
+
+
+def _initial_state(
+    W_ih: Tensor, latents: Tensor, hidden_size: int, structure: Structure
+) -> tuple[Tensor, Tensor]:
+    """h_0 and c_0 (M, N, H)."""
+    zero = latents.new_zeros(*latents.shape[:2], hidden_size)
+    if not structure.sets_state:
+        return zero, zero
+    state = latents @ W_ih.mT
+    if structure.b_state is not None:
+        state = state + structure.b_state[:, None, :]
+    if structure.latent == "tanh_state":
+        state = torch.tanh(state)
+    h, c = state[..., :hidden_size], state[..., hidden_size:]
+    return h, c if c.shape[-1] else zero
+
+
+def _constants(structure: Structure) -> tuple[Tensor | float, Tensor | float]:
+    scale, shift = structure.scale, structure.shift
+    return (
+        1.0 if scale is None else scale[:, None, None, :],
+        0.0 if shift is None else shift[:, None, None, :],
+    )
+
+
 def generate(
     weights: Iterable[Tensor],
     latents: Tensor,
     n_steps: int,
+    structure: Structure = _PLAIN,
 ) -> Tensor:
-    """Draw one sequence per module and input vector.
+    """Draw one sequence per module and latent.
 
     Parameters
     ----------
@@ -57,9 +120,12 @@ def generate(
         W_ih (M, 4H, K), W_hh (M, 4H, H), b (M, 4H), W_out (M, O, H), b_out (M, O) of M modules;
         gate blocks in the order i, f, g, o; ``b`` is the sum of torch's two bias vectors.
     latents : Tensor of shape (M, N, K)
-        Input at the first time step; the input of every later step is zero.
+        Input at the first time step; the input of every later step is zero (or see `structure`).
     n_steps : int
         Length T of the sequences.
+    structure : Structure
+        Where the latent enters instead, and what follows the read-out. Where the latent sets the
+        initial state, W_ih has shape (M, H, K) or (M, 2H, K).
 
     Returns
     -------
@@ -67,25 +133,32 @@ def generate(
         Differentiable by autograd in every tensor argument.
     """
     W_ih, W_hh, b, W_out, b_out = weights
-    M, N, _ = latents.shape
-    h = latents.new_zeros(M, N, W_hh.shape[-1])
-    c = torch.zeros_like(h)
+    h, c = _initial_state(W_ih, latents, W_hh.shape[-1], structure)
     outputs = []
     for t in range(n_steps):
         a = h @ W_hh.mT + b[:, None, :]
-        if t == 0:
+        if t == 0 and structure.b_first is not None:
+            a = a + structure.b_first[:, None, :]
+        if structure.latent == "every" or (t == 0 and structure.latent == "first"):
             a = a + latents @ W_ih.mT
         a_i, a_f, a_g, a_o = a.chunk(4, dim=-1)
         c = torch.sigmoid(a_f) * c + torch.sigmoid(a_i) * torch.tanh(a_g)
         h = torch.sigmoid(a_o) * torch.tanh(c)
         outputs.append(h @ W_out.mT + b_out[:, None, :])
-    return torch.stack(outputs, dim=2)
+    drawn = torch.stack(outputs, dim=2)
+    if structure.output != "identity":
+        drawn = _OUTPUTS[structure.output][0](drawn)
+    if structure.scale is not None or structure.shift is not None:
+        scale, shift = _constants(structure)
+        drawn = scale * drawn + shift
+    return drawn
 
 
 def generate_with_derivatives(
     weights: Iterable[Tensor],
     latents: Tensor,
     n_steps: int,
+    structure: Structure = _PLAIN,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`generate`, with the derivatives of the outputs by the latents, in forward mode.
 
@@ -95,17 +168,24 @@ def generate_with_derivatives(
     derivatives : Tensor of shape (M, N, T, O, K)
     """
     W_ih, W_hh, b, W_out, b_out = weights
-    M, N, K = latents.shape
+    H = W_hh.shape[-1]
+    h, c = _initial_state(W_ih, latents, H, structure)
     # A leading axis of the K directions: dh[k] is the derivative of h by latents[..., k].
-    h = latents.new_zeros(M, N, W_hh.shape[-1])
-    c, dh = torch.zeros_like(h), h.new_zeros(K, *h.shape)
+    from_latent = W_ih.permute(2, 0, 1)[:, :, None, :]
+    dh = h.new_zeros(latents.shape[-1], *h.shape)
     dc = torch.zeros_like(dh)
+    if structure.sets_state:
+        dh, dc = dh + from_latent[..., :H], dc + from_latent[..., H:] if W_ih.shape[1] > H else dc
+        if structure.latent == "tanh_state":
+            dh, dc = dh * (1 - h.square()), dc * (1 - c.square())
     outputs, derivatives = [], []
     for t in range(n_steps):
         a, da = h @ W_hh.mT + b[:, None, :], dh @ W_hh.mT
-        if t == 0:
+        if t == 0 and structure.b_first is not None:
+            a = a + structure.b_first[:, None, :]
+        if structure.latent == "every" or (t == 0 and structure.latent == "first"):
             a = a + latents @ W_ih.mT
-            da = da + W_ih.permute(2, 0, 1)[:, :, None, :]
+            da = da + from_latent
         a_i, a_f, a_g, a_o = a.chunk(4, dim=-1)
         da_i, da_f, da_g, da_o = da.chunk(4, dim=-1)
         i, f, g, o = torch.sigmoid(a_i), torch.sigmoid(a_f), torch.tanh(a_g), torch.sigmoid(a_o)
@@ -116,7 +196,13 @@ def generate_with_derivatives(
         h = o * tanh_c
         outputs.append(h @ W_out.mT + b_out[:, None, :])
         derivatives.append(dh @ W_out.mT)
-    return torch.stack(outputs, dim=2), torch.stack(derivatives, dim=3).movedim(0, -1)
+    x, dx = torch.stack(outputs, dim=2), torch.stack(derivatives, dim=3).movedim(0, -1)
+    if structure.is_plain:
+        return x, dx
+    of, slope = _OUTPUTS[structure.output]
+    scale, shift = _constants(structure)
+    y = of(x)
+    return scale * y + shift, (scale * slope(x, y))[..., None] * dx
 
 
 def mean_squared_error(outputs: Tensor, targets: Tensor, omit_nan: bool = False) -> Tensor:
@@ -171,6 +257,7 @@ def invert(
     return_history: bool = False,
     tol: float = 0.0,
     omit_nan: bool = False,
+    structure: Structure = _PLAIN,
 ) -> InvertResult:
     """Find, for every module and target, the input vector that best reconstructs the target.
 
@@ -201,6 +288,8 @@ def invert(
     omit_nan : bool
         Treat NaN in ``targets`` as missing values: errors are means over the others, NaN for a
         target that holds nothing else. A shorter target is one that ends in NaN.
+    structure : Structure
+        As in :func:`generate`.
 
     Returns
     -------
@@ -209,9 +298,10 @@ def invert(
     """
     weights = [w.detach() for w in weights]
     z, targets, shape = _expand_starts(len(weights[0]), targets, init)
+    T = targets.shape[1]
 
     def error(z: Tensor) -> Tensor:
-        return mean_squared_error(generate(weights, z, targets.shape[1]), targets, omit_nan)
+        return mean_squared_error(generate(weights, z, T, structure), targets, omit_nan)
 
     m, v = torch.zeros_like(z), torch.zeros_like(z)
     moving = torch.ones_like(z[..., 0], dtype=torch.bool)
@@ -302,6 +392,7 @@ def invert_lm(
     return_history: bool = False,
     tol: float = 0.0,
     omit_nan: bool = False,
+    structure: Structure = _PLAIN,
 ) -> InvertResult:
     """As :func:`invert`, by the Levenberg–Marquardt method: damped Gauss-Newton steps.
 
@@ -329,6 +420,8 @@ def invert_lm(
         it, or fails where its model promises no more.
     omit_nan : bool
         As in :func:`invert`.
+    structure : Structure
+        As in :func:`generate`.
 
     Returns
     -------
@@ -345,7 +438,7 @@ def invert_lm(
 
     def measure(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Error, J'J and J'r in float64."""
-        outputs, derivatives = generate_with_derivatives(weights, x, T)
+        outputs, derivatives = generate_with_derivatives(weights, x, T, structure)
         if omit_nan:
             outputs = torch.where(missing, 0, outputs)
             derivatives = torch.where(missing[..., None], 0, derivatives)

@@ -6,13 +6,13 @@ Like ``reference.py``, which it builds on; E episodes, S type sets.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from micfast.kernels.reference import generate, mean_squared_error
+from micfast.kernels.reference import Structure, generate, mean_squared_error
 
 __all__ = ["TrainResult", "philox_4x32", "philox_normal", "sample_episode", "train"]
 
@@ -28,6 +28,8 @@ class TrainResult(NamedTuple):
     W_out: Tensor  # (M, O, H)
     b_out: Tensor  # (M, O)
     loss_curve: Tensor  # (M, n_curve), mean loss of consecutive runs of episodes
+    b_first: Tensor  # (M, 4H) and (M, R), or empty
+    b_state: Tensor
 
 
 def philox_4x32(key: np.ndarray, counter: np.ndarray) -> np.ndarray:
@@ -127,6 +129,7 @@ def train(
     n_curve: int = 100,
     progress: Callable[[int], None] | None = None,
     omit_nan: bool = False,
+    structure: Structure | None = None,
 ) -> TrainResult:
     """Train a fleet of M modules, each on its own types, with batch size 1.
 
@@ -155,15 +158,22 @@ def train(
     omit_nan : bool
         Treat NaN in ``type_sets`` as missing values: an episode's error is the mean over the
         others. A shorter type is one that ends in NaN.
+    structure : Structure, optional
+        As in :func:`generate`; ``b_first`` and ``b_state`` are trained, too.
 
     Returns
     -------
     TrainResult
     """
-    weights = [w.detach().clone().requires_grad_(True) for w in weights]
+    structure = Structure() if structure is None else structure
+    more = [name for name in ("b_first", "b_state") if getattr(structure, name) is not None]
+    initial = [*weights, *(getattr(structure, name) for name in more)]
+    weights = [w.detach().clone().requires_grad_(True) for w in initial]
+    trained_too: dict[str, Any] = dict(zip(more, weights[5:], strict=True))
+    structure = structure._replace(**trained_too)
     dtype, device = weights[0].dtype, weights[0].device
     # torch trains two bias vectors with equal gradients: their sum moves twice as far.
-    step_scale = (1.0, 1.0, 2.0, 1.0, 1.0)
+    step_scale = (1.0, 1.0, 2.0, 1.0, 1.0, 1.0, 1.0)
     m = [torch.zeros_like(w) for w in weights]
     v = [torch.zeros_like(w) for w in weights]
     n_curve = min(n_curve, n_episodes)
@@ -181,7 +191,7 @@ def train(
         x = torch.as_tensor(np.stack([d[0] for d in drawn]), dtype=dtype, device=device)
         target = torch.as_tensor(np.stack([d[1] for d in drawn]), dtype=dtype, device=device)
         with torch.enable_grad():
-            output = generate(weights, x[:, None, :], target.shape[1])[:, 0]
+            output = generate(weights[:5], x[:, None, :], target.shape[1], structure)[:, 0]
             if omit_nan:
                 loss = mean_squared_error(output, target, omit_nan=True)
             else:
@@ -201,4 +211,15 @@ def train(
             progress(episode + 1)
     curve = (curve / counts).to(dtype=dtype, device=device)
     trained = [w.detach() for w in weights]
-    return TrainResult(trained[0], trained[1], trained[2], trained[3], trained[4], curve)
+    rest = dict.fromkeys(("b_first", "b_state"), curve.new_empty(0))
+    rest |= dict(zip(more, trained[5:], strict=True))
+    return TrainResult(
+        trained[0],
+        trained[1],
+        trained[2],
+        trained[3],
+        trained[4],
+        curve,
+        rest["b_first"],
+        rest["b_state"],
+    )

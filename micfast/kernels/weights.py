@@ -1,20 +1,26 @@
-"""The five weight tensors of M generators, checked once."""
+"""The weights of M generators and the structure they belong to, checked once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from micfast.kernels.decoder import Decoder
+from micfast.kernels.reference import Structure
 
 __all__ = ["DTYPES", "Weights", "check_weights"]
 
 DTYPES = (torch.float32, torch.float64)
 
 _NAMES = ("W_ih", "W_hh", "b", "W_out", "b_out")
+_MORE = ("b_first", "b_state", "scale", "shift")
 _SIZES = ("n_modules", "hidden_size", "input_size", "output_size")
+# What modules that are computed together have in common; n_states is 0 unless the latent sets them.
+_ALIKE = ("decoder", "hidden_size", "input_size", "output_size", "n_states", "dtype", "device")
 _LETTERS = {
     "W_ih": "(n_modules, 4*hidden_size, input_size)",
     "W_hh": "(n_modules, 4*hidden_size, hidden_size)",
@@ -26,7 +32,7 @@ _LETTERS = {
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Weights:
-    """Weights of M generators of one size; iterating gives the five tensors.
+    """Weights of M generators of one size and structure; iterating gives the five tensors.
 
     Parameters
     ----------
@@ -60,13 +66,25 @@ class Weights:
     b: Tensor
     W_out: Tensor
     b_out: Tensor
+    _: KW_ONLY
+    decoder: Decoder = field(default_factory=Decoder)
+    b_first: Tensor | None = None
+    b_state: Tensor | None = None
+    scale: Tensor | None = None
+    shift: Tensor | None = None
     n_modules: int = field(init=False)
     hidden_size: int = field(init=False)
     input_size: int = field(init=False)
     output_size: int = field(init=False)
 
     def __post_init__(self) -> None:
-        sizes = check_weights("Weights", self.W_ih, self.W_hh, self.b, self.W_out, self.b_out)
+        if not isinstance(self.decoder, Decoder) or self.decoder.feeds_back:
+            raise ValueError(
+                "Weights: decoder must be a Decoder without feeds_back, which other weights "
+                f"express, got {self.decoder!r}"
+            )
+        tensors = (self.W_ih, self.W_hh, self.b, self.W_out, self.b_out)
+        sizes = check_weights("Weights", tensors, self.structure)
         for name, size in zip(_SIZES, sizes, strict=True):
             object.__setattr__(self, name, size)
 
@@ -77,12 +95,20 @@ class Weights:
         return self.n_modules
 
     def __repr__(self) -> str:
-        return f"Weights({', '.join(f'{name}={getattr(self, name)}' for name in _SIZES)})"
+        parts = [f"{name}={getattr(self, name)}" for name in _SIZES]
+        if self.decoder != Decoder():
+            parts.append(f"decoder={self.decoder}")
+        return f"Weights({', '.join(parts)})"
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         """M, H, K and O."""
         return self.n_modules, self.hidden_size, self.input_size, self.output_size
+
+    @property
+    def n_states(self) -> int:
+        """How many initial states the latent sets: 0, 1 (h_0) or 2 (h_0 and c_0)."""
+        return self.W_ih.shape[1] // self.hidden_size if self.decoder.sets_state else 0
 
     @property
     def dtype(self) -> torch.dtype:
@@ -94,11 +120,18 @@ class Weights:
         """The device of all five tensors."""
         return self.W_ih.device
 
+    @property
+    def structure(self) -> Structure:
+        """All but the five tensors, as the operators and their reference take it."""
+        more = (getattr(self, name) for name in _MORE)
+        return Structure(self.decoder.latent, self.decoder.output, *more)
+
     # -- new weights from these ------------------------------------------------------------------
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Weights:
         """Apply a function to each tensor."""
-        return Weights(*map(function, self))
+        changed = {name: function(tensor) for name, tensor in self.named()}
+        return Weights(**changed, decoder=self.decoder)
 
     def __getitem__(self, index: Any) -> Weights:
         """Select modules by a slice, a list of positions or an index tensor."""
@@ -116,29 +149,50 @@ class Weights:
         self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> Weights:
         """Convert to another dtype or device; these weights themselves if nothing changes."""
-        moved = [tensor.to(dtype=dtype, device=device) for tensor in self]
-        return self if moved[0] is self.W_ih else Weights(*moved)
+        moved = self.W_ih.to(dtype=dtype, device=device)
+        if moved is self.W_ih:
+            return self
+        return self.map(lambda tensor: tensor.to(dtype=dtype, device=device))
 
     def numpy(self) -> dict[str, Any]:
-        """The five tensors as NumPy arrays, by name."""
+        """All tensors as NumPy arrays, by name."""
         return {name: tensor.detach().cpu().numpy() for name, tensor in self.named()}
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
-        """Pairs of name and tensor."""
-        return zip(_NAMES, self, strict=True)
+        """Pairs of name and tensor, of all there are."""
+        for name in (*_NAMES, *_MORE):
+            tensor = getattr(self, name)
+            if tensor is not None:
+                yield name, tensor
 
     @classmethod
     def concat(cls, parts: Iterable[Weights]) -> Weights:
-        """Concatenate weights of equal sizes.
+        """Concatenate weights of equal sizes and structure.
 
         Raises
         ------
         ValueError
-            If there are none, or they differ in sizes, dtype or device.
+            If there are none, or they differ in sizes, structure, dtype or device.
         """
         parts = list(parts)
         _check_alike(parts)
-        return cls(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        if all(part.structure[2:] == (None,) * len(_MORE) for part in parts):
+            tensors = zip(*parts, strict=True)
+            return cls(*(torch.cat(list(part)) for part in tensors), decoder=parts[0].decoder)
+        joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in _NAMES}
+        for name in _MORE:
+            given = [part._or_neutral(name) for part in parts]
+            if any(getattr(part, name) is not None for part in parts):
+                joined[name] = torch.cat(given)
+        return cls(**joined, decoder=parts[0].decoder)
+
+    def _or_neutral(self, name: str) -> Tensor:
+        """A tensor that these weights may lack, or the one that changes nothing."""
+        tensor = getattr(self, name)
+        if tensor is not None:
+            return tensor
+        like = {"b_first": self.b, "b_state": self.W_ih[..., 0]}.get(name, self.b_out)
+        return torch.full_like(like, float(name == "scale"))
 
     @classmethod
     def stack(cls, modules: Sequence[tuple[Tensor, ...]]) -> Weights:
@@ -159,23 +213,31 @@ class Weights:
         return cls.concat(parts)
 
     @classmethod
-    def from_mapping(cls, tensors: dict[str, Tensor], prefix: str = "") -> Weights:
-        """Take the five tensors out of a mapping by their names."""
-        return cls(*(tensors.pop(prefix + name) for name in _NAMES))
+    def from_mapping(
+        cls, tensors: dict[str, Tensor], prefix: str = "", decoder: Decoder | None = None
+    ) -> Weights:
+        """Take the tensors out of a mapping by their names."""
+        found = {name: tensors.pop(prefix + name) for name in _NAMES}
+        for name in _MORE:
+            if prefix + name in tensors:
+                found[name] = tensors.pop(prefix + name)
+        return cls(**found, decoder=Decoder() if decoder is None else decoder)
 
 
 def check_weights(
-    where: str, W_ih: Tensor, W_hh: Tensor, b: Tensor, W_out: Tensor, b_out: Tensor
+    where: str, tensors: Sequence[Tensor], structure: Structure | None = None
 ) -> tuple[int, int, int, int]:
-    """Check five weight tensors against each other; return M, H, K and O.
+    """Check weight tensors against each other; return M, H, K and O.
 
     Raises
     ------
     TypeError, ValueError
         As :class:`Weights`.
     """
-    tensors = (W_ih, W_hh, b, W_out, b_out)
-    for name, tensor in zip(_NAMES, tensors, strict=True):
+    structure = Structure() if structure is None else structure
+    W_ih, W_hh, _, W_out, _ = tensors
+    more = [(n, t) for n, t in zip(_MORE, structure[2:], strict=True) if t is not None]
+    for name, tensor in (*zip(_NAMES, tensors, strict=True), *more):
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{where}: {name} must be a tensor, got {type(tensor).__name__}")
         if tensor.layout != torch.strided:
@@ -196,13 +258,23 @@ def check_weights(
             f"{tuple(W_ih.shape)}, {tuple(W_hh.shape)} and {tuple(W_out.shape)}"
         )
     M, H, K, O = W_ih.shape[0], W_hh.shape[2], W_ih.shape[2], W_out.shape[1]
-    shapes = ((M, 4 * H, K), (M, 4 * H, H), (M, 4 * H), (M, O, H), (M, O))
-    for name, tensor, shape in zip(_NAMES, tensors, shapes, strict=True):
-        if tuple(tensor.shape) != shape:
+    R = 4 * H
+    if structure.sets_state:
+        R = W_ih.shape[1]
+        if R not in (H, 2 * H):
             raise ValueError(
-                f"{where}: {name} must have shape {_LETTERS[name]} = {shape}, "
-                f"got {tuple(tensor.shape)}"
+                f"{where}: W_ih must have shape (n_modules, hidden_size or 2*hidden_size, "
+                f"input_size) where the latent sets the initial state, got {tuple(W_ih.shape)}"
             )
+    elif structure.b_state is not None:
+        raise ValueError(f"{where}: b_state must be None unless the latent sets the initial state")
+    shapes = ((M, R, K), (M, 4 * H, H), (M, 4 * H), (M, O, H), (M, O))
+    others = {"b_first": (M, 4 * H), "b_state": (M, R), "scale": (M, O), "shift": (M, O)}
+    expected = [*zip(_NAMES, tensors, shapes, strict=True), *((n, t, others[n]) for n, t in more)]
+    for name, tensor, shape in expected:
+        if tuple(tensor.shape) != shape:
+            text = f"{_LETTERS[name]} = {shape}" if name in _LETTERS else f"{shape}"
+            raise ValueError(f"{where}: {name} must have shape {text}, got {tuple(tensor.shape)}")
     if 0 in (M, H, K, O):
         raise ValueError(
             f"{where}: n_modules, hidden_size, input_size and output_size must be at least 1, "
@@ -217,11 +289,11 @@ def _check_alike(parts: Sequence[Weights]) -> None:
         raise ValueError("at least one module is needed, got none")
     first, n_before = parts[0], 0
     for part in parts:
-        for attribute in ("hidden_size", "input_size", "output_size", "dtype", "device"):
+        for attribute in _ALIKE:
             expected, got = getattr(first, attribute), getattr(part, attribute)
             if got != expected:
                 raise ValueError(
-                    "modules must have equal sizes, dtype and device: module "
+                    "modules must have equal sizes, structure, dtype and device: module "
                     f"{n_before} has {attribute} {got}, module 0 has {expected}"
                 )
         n_before += part.n_modules

@@ -1,0 +1,249 @@
+"""Decoders of other structures: the kernels compute what the float64 reference defines."""
+
+import decoders
+import operators
+import pytest
+import torch
+from decoders import FEW, STRUCTURES, name_of, random_weights
+from helpers import ISAS, needs_kernel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from micfast import Decoder, Execution, GeneratorBank, Weights, generate, invert, train
+from micfast.classify import Training
+from micfast.kernels import reference
+from micfast.kernels.decoder import LATENTS, OUTPUTS
+
+# Modules, targets, steps, hidden units, inputs, outputs: one of all; more than a block of lanes and
+# a rest; few targets of wide modules (units in the lanes); one target of many modules.
+SIZES = [(1, 1, 1, 1, 1, 1), (2, 17, 5, 6, 3, 2), (1, 3, 4, 37, 2, 3), (19, 1, 3, 4, 5, 1)]
+CLOSE = {
+    torch.float64: {"rtol": 1e-8, "atol": 1e-9},
+    torch.float32: {"rtol": 2e-3, "atol": 2e-4},
+}
+
+
+def targets_with_gaps(N, T, O, dtype):
+    targets = torch.rand(N, T, O, generator=torch.Generator().manual_seed(N), dtype=torch.float64)
+    if T > 2:
+        targets[0, T - 2 :] = torch.nan
+        targets[-1, 0, 0] = torch.nan
+    return targets.to(dtype)
+
+
+def check_against_reference(structure, sizes, dtype):
+    M, N, T, H, K, O = sizes
+    weights = random_weights(structure, M, H, K, O, dtype)
+    exact = weights.to(dtype=torch.float64)
+    z = torch.randn(M, N, K, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    latents = z.to(dtype)
+    drawn = operators.generate(weights, latents, T, backend="cpu")
+    expected = reference.generate(exact, latents.double(), T, exact.structure)
+    assert_close(drawn.double(), expected, **CLOSE[dtype])
+
+    targets = targets_with_gaps(N, T, O, dtype)
+    start = torch.full((1, 1, K), 1 / K, dtype=dtype)
+    for search in (operators.invert, operators.invert_lm):
+        for free in (False, True):
+            if free and search is operators.invert:
+                continue
+            more = {"simplex": False} if free else {}
+            run = {"n_iter": 3, "omit_nan": True, "return_history": True, **more}
+            found = search(weights, targets, start, backend="cpu", **run)
+            known = search(exact, targets.double(), start.double(), backend="torch", **run)
+            assert_close(found.error_history.double(), known.error_history, **CLOSE[dtype])
+            if dtype == torch.float64:
+                assert_close(found.latents, known.latents, rtol=1e-6, atol=1e-7)
+
+
+@needs_kernel
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("structure", FEW, ids=name_of)
+def test_kernel_is_the_reference(structure, sizes):
+    check_against_reference(structure, sizes, torch.float64)
+
+
+@needs_kernel
+@pytest.mark.slow
+@pytest.mark.parametrize("structure", STRUCTURES, ids=name_of)
+@given(
+    sizes=st.tuples(
+        st.integers(1, 20),
+        st.sampled_from([1, 2, 17, 33]),
+        st.integers(1, 6),
+        st.sampled_from([1, 5, 8, 20, 65]),
+        st.integers(1, 6),
+        st.integers(1, 5),
+    ),
+)
+@settings(max_examples=6, deadline=None, derandomize=True)
+def test_kernel_is_the_reference_for_drawn_shapes(structure, sizes):
+    check_against_reference(structure, sizes, torch.float64)
+
+
+@needs_kernel
+@pytest.mark.parametrize("structure", FEW, ids=name_of)
+def test_float32(structure):
+    sizes = (2, 17, 5, 6, 3, 2)
+    M, N, T, H, K, O = sizes
+    weights = random_weights(structure, M, H, K, O, torch.float32)
+    z = torch.randn(M, N, K, generator=torch.Generator().manual_seed(1))
+    exact = weights.to(dtype=torch.float64)
+    expected = reference.generate(exact, z.double(), T, exact.structure)
+    assert_close(
+        operators.generate(weights, z, T, backend="cpu").double(), expected, rtol=1e-4, atol=1e-5
+    )
+    targets = targets_with_gaps(N, T, O, torch.float32)
+    start = torch.full((1, 1, K), 1 / K)
+    found = operators.invert(weights, targets, start, 5, omit_nan=True, backend="cpu")
+    drawn = reference.generate(exact, found.latents.double(), T, exact.structure)
+    errors = reference.mean_squared_error(drawn, targets.double(), omit_nan=True)
+    assert_close(found.errors.double(), errors, rtol=1e-4, atol=1e-6)
+
+
+@needs_kernel
+@pytest.mark.parametrize("structure", FEW, ids=name_of)
+def test_gradients(structure):
+    weights = random_weights(structure, 2, 3, 2, 2)
+    names, tensors = zip(*weights.named(), strict=True)
+    z = torch.randn(2, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    inputs = tuple(t.clone().requires_grad_(True) for t in (*tensors, z))
+
+    def draw(*inputs):
+        given = dict(zip(names, inputs[:-1], strict=True))
+        given = Weights(**given, decoder=weights.decoder)
+        return generate(given, inputs[-1], 3, execution="cpu")
+
+    assert torch.autograd.gradcheck(draw, inputs)
+    assert torch.autograd.gradgradcheck(draw, inputs)
+    (gradient,) = torch.autograd.grad(draw(*inputs).sum(), inputs[-1])
+    assert_close(torch.func.grad(lambda z: draw(*tensors, z).sum())(z), gradient)
+    batched = torch.func.vmap(lambda z: draw(*tensors, z))(torch.stack([z, 2 * z]))
+    assert_close(batched[1], draw(*tensors, 2 * z))
+    batched = torch.func.vmap(lambda W, z: draw(W, *tensors[1:], z), (0, None))(
+        torch.stack([tensors[0], 2 * tensors[0]]), z
+    )
+    assert_close(batched[1], draw(2 * tensors[0], *tensors[1:], z))
+
+
+@needs_kernel
+@pytest.mark.parametrize("structure", FEW[::2], ids=name_of)
+def test_opcheck(structure):
+    weights = random_weights(structure, 2, 3, 2, 2)
+    five = [w.clone().requires_grad_(True) for w in weights]
+    drawn = weights.structure[:4]
+    z = torch.randn(2, 3, 2, dtype=torch.float64, requires_grad=True)
+    ops = torch.ops.micfast
+    torch.library.opcheck(ops.generate.default, (*five, z, 3, *drawn))
+    d = torch.randn(2, 3, 3, 2, dtype=torch.float64)
+    torch.library.opcheck(ops.generate_backward.default, (*five, z.detach(), d, *drawn))
+    x, start = torch.rand(3, 4, 2).double(), torch.full((1, 1, 1, 2), 0.5).double()
+    adam = (0.05, 0.9, 0.99, 1e-8)
+    arguments = (*weights, x, start, 2, *adam, False, False, 0.0, False, *weights.structure)
+    torch.library.opcheck(ops.invert.default, arguments)
+
+
+@needs_kernel
+@pytest.mark.parametrize("structure", FEW, ids=name_of)
+@pytest.mark.parametrize("omit_nan", [False, True])
+def test_training_is_the_reference_s(structure, omit_nan):
+    M, K, T, O = 3, 2, 10, 2
+    weights = random_weights(structure, M, 4, K, O)
+    types = torch.rand(M, K, T, O, generator=torch.Generator().manual_seed(3)).double()
+    if omit_nan:
+        types[0, 0, 4:] = torch.nan
+    fleet = (torch.arange(M), torch.full((M,), 0.1).double(), torch.full((M,), 0.1).double())
+    arguments = (weights, types, *fleet, torch.arange(M), 12)
+    found = operators.train(*arguments, backend="cpu", omit_nan=omit_nan)
+    known = operators.train(*arguments, backend="torch", omit_nan=omit_nan)
+    for name, a, b in zip(found._fields, found, known, strict=True):
+        assert_close(a, b, rtol=1e-7, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
+    assert bool(found.b_first.numel()) == structure[3]
+
+
+def test_training_keeps_the_structure():
+    weights = random_weights(("tanh_state", 2, "sigmoid", True), 2, 4, 3, 2)
+    types = torch.rand(2, 3, 6, 2).double()
+    trained = train(GeneratorBank(weights), types, Training(n_episodes=20), seeds=[0, 1]).bank
+    assert trained.weights.decoder == weights.decoder
+    assert not torch.equal(trained.weights.b_state, weights.b_state)
+    assert torch.equal(trained.weights.scale, weights.scale)
+
+
+@needs_kernel
+@pytest.mark.parametrize("structure", FEW, ids=name_of)
+@pytest.mark.parametrize("isa", ISAS)
+def test_bits_do_not_depend_on_the_company(structure, isa, monkeypatch):
+    """All three ways of dealing targets to lanes, one thread or two, alone or together."""
+    monkeypatch.setenv("MICFAST_ISA", isa)
+    for H, N in ((5, 21), (40, 3)):
+        weights = random_weights(structure, 3, H, 2, 2, torch.float32)
+        bank, targets = GeneratorBank(weights), torch.rand(N, 6, 2)
+        for solver in ("adam", "lm"):
+            together = invert(bank, targets, solver=solver, execution=Execution("cpu", 2))
+            alone = invert(bank.select(indices=1), targets[-1:], solver=solver, execution="cpu")
+            assert torch.equal(together.errors[-1:, 1:2], alone.errors)
+            assert torch.equal(together.latents[-1:, 1:2], alone.latents)
+
+
+# -- weights and banks -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("structure", FEW, ids=name_of)
+def test_banks_keep_the_structure(structure, tmp_path):
+    bank = GeneratorBank(random_weights(structure, 3, 4, 2, 2), ["a", "b", "c"])
+    bank.save(tmp_path / "bank.safetensors")
+    loaded = GeneratorBank.load(tmp_path / "bank.safetensors")
+    assert loaded == bank
+    assert loaded.weights.decoder == bank.weights.decoder
+    z = torch.rand(2, 2)
+    assert torch.equal(loaded.generate(z, 5), bank.generate(z, 5))
+    one = bank.select("b")
+    assert torch.equal(one.generate(z, 5)[0], bank.generate(z, 5)[1])
+    assert GeneratorBank.concat([bank.select(["a"]), bank.select(["b", "c"])]) == bank
+    assert bank.replace("a", one).weights[:1].structure[0] == structure[0]
+    assert bank != GeneratorBank(random_weights(("first", 0, "exp", False), 3, 4, 2, 2), bank.classes)
+
+
+def test_concat_fills_in_what_changes_nothing():
+    plain = random_weights(("first", 0, "identity", False), 1, 4, 2, 2)
+    more = random_weights(("first", 0, "identity", True), 1, 4, 2, 2, seed=1)
+    both = Weights.concat([plain, more])
+    z = torch.rand(2, 3, 2).double()
+    drawn = reference.generate(both, z, 4, both.structure)
+    for m, weights in enumerate((plain, more)):
+        expected = reference.generate(weights, z[m : m + 1], 4, weights.structure)
+        assert torch.equal(drawn[m : m + 1], expected)
+    other = random_weights(("every", 0, "identity", False), 1, 4, 2, 2)
+    with pytest.raises(ValueError, match="module 1 has decoder Decoder.*every"):
+        Weights.concat([plain, other])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"b_first": torch.zeros(1, 7)}, r"b_first must have shape \(1, 16\), got \(1, 7\)"),
+        ({"b_state": torch.zeros(1, 4)}, "b_state must be None unless the latent sets"),
+        ({"scale": torch.zeros(1, 3)}, r"scale must have shape \(1, 2\)"),
+        ({"decoder": Decoder("state")}, r"W_ih must have shape \(n_modules, hidden_size or"),
+        ({"decoder": Decoder(feeds_back=True)}, "without feeds_back"),
+        ({"shift": torch.zeros(1, 2).double()}, "shift must have the dtype of W_ih"),
+    ],
+)
+def test_weights_that_do_not_fit(changes, message):
+    weights = random_weights(("first", 0, "identity", False), 1, 4, 2, 2, torch.float32)
+    with pytest.raises((TypeError, ValueError), match=message):
+        Weights(*weights, **changes)
+
+
+def test_decoder():
+    assert {d.latent for d in map(Decoder, LATENTS)} == set(LATENTS)
+    assert Decoder().replace(output="exp") == Decoder("first", "exp")
+    with pytest.raises(ValueError, match="latent must be 'first', 'every', 'state'"):
+        Decoder("last")
+    with pytest.raises(ValueError, match="output must be 'identity', .* or 'softplus'"):
+        Decoder(output="relu")
+    with pytest.raises(TypeError, match="feeds_back must be True or False"):
+        Decoder(feeds_back=1)
+    assert len({s[:3] for s in decoders.STRUCTURES}) == 6 * len(OUTPUTS)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from micfast.generators.files import BankFileError
     from micfast.generators.modules import Generator
     from micfast.kernels.config import config, show_config
+    from micfast.kernels.decoder import Decoder
     from micfast.kernels.execution import Execution
     from micfast.kernels.weights import Weights
     from micfast.plotting import (
@@ -36,6 +37,7 @@ _EXPORTS = {
     "BankFileError": "generators.files",
     "CrossErrorDisplay": "plotting",
     "Decision": "classify.decision",
+    "Decoder": "kernels.decoder",
     "Execution": "kernels.execution",
     "Generator": "generators.modules",
     "GeneratorBank": "generators.bank",
@@ -61,6 +63,7 @@ __all__ = [
     "BankFileError",
     "CrossErrorDisplay",
     "Decision",
+    "Decoder",
     "Execution",
     "Generator",
     "GeneratorBank",

@@ -575,10 +575,10 @@ def damaged_files(data):
     )
     yield change(format="other"), "another format: 'other'"
     yield (
-        change(format_version="4"),
-        r"written by micfast .* in format 4, while this one, .*, reads format 3: update micfast",
+        change(format_version="5"),
+        r"written by micfast .* in format 5, while this one, .*, reads formats 3 and 4: update",
     )
-    yield change(format_version="2"), "in format 2, .* reads format 3: fit the model again"
+    yield change(format_version="2"), "in format 2, .* reads formats 3 and 4: fit the model again"
     yield change(format_version="x" * 500), "format_version must be a positive integer"
     yield change(format_version="9" * 5000), "format_version must be a positive integer"
     yield change(format_version="0"), "format_version must be a positive integer"

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from micfast import Decoder, Execution, GeneratorBank, Weights, generate, invert, train
-from micfast.classify import Training
+from micfast import Decoder, Execution, GeneratorBank, Training, Weights, generate, invert, train
 from micfast.kernels import reference
 from micfast.kernels.decoder import LATENTS, OUTPUTS
 
@@ -28,7 +27,8 @@ def targets_with_gaps(N, T, O, dtype):
     targets = torch.rand(N, T, O, generator=torch.Generator().manual_seed(N), dtype=torch.float64)
     if T > 2:
         targets[0, T - 2 :] = torch.nan
-        targets[-1, 0, 0] = torch.nan
+    if N > 1:
+        targets[-1, 0, 0] = torch.nan if O * T > 1 else 0
     return targets.to(dtype)
 
 
@@ -103,6 +103,7 @@ def test_float32(structure):
 
 
 @needs_kernel
+@pytest.mark.slow
 @pytest.mark.parametrize("structure", FEW, ids=name_of)
 def test_gradients(structure):
     weights = random_weights(structure, 2, 3, 2, 2)
@@ -116,7 +117,7 @@ def test_gradients(structure):
         return generate(given, inputs[-1], 3, execution="cpu")
 
     assert torch.autograd.gradcheck(draw, inputs)
-    assert torch.autograd.gradgradcheck(draw, inputs)
+    assert torch.autograd.gradgradcheck(draw, inputs, fast_mode=True)
     (gradient,) = torch.autograd.grad(draw(*inputs).sum(), inputs[-1])
     assert_close(torch.func.grad(lambda z: draw(*tensors, z).sum())(z), gradient)
     batched = torch.func.vmap(lambda z: draw(*tensors, z))(torch.stack([z, 2 * z]))
@@ -128,7 +129,8 @@ def test_gradients(structure):
 
 
 @needs_kernel
-@pytest.mark.parametrize("structure", FEW[::2], ids=name_of)
+@pytest.mark.slow
+@pytest.mark.parametrize("structure", FEW[::3], ids=name_of)
 def test_opcheck(structure):
     weights = random_weights(structure, 2, 3, 2, 2)
     five = [w.clone().requires_grad_(True) for w in weights]
@@ -203,7 +205,9 @@ def test_banks_keep_the_structure(structure, tmp_path):
     assert torch.equal(one.generate(z, 5)[0], bank.generate(z, 5)[1])
     assert GeneratorBank.concat([bank.select(["a"]), bank.select(["b", "c"])]) == bank
     assert bank.replace("a", one).weights[:1].structure[0] == structure[0]
-    assert bank != GeneratorBank(random_weights(("first", 0, "exp", False), 3, 4, 2, 2), bank.classes)
+    assert bank != GeneratorBank(
+        random_weights(("first", 0, "exp", False), 3, 4, 2, 2), bank.classes
+    )
 
 
 def test_concat_fills_in_what_changes_nothing():
@@ -216,7 +220,7 @@ def test_concat_fills_in_what_changes_nothing():
         expected = reference.generate(weights, z[m : m + 1], 4, weights.structure)
         assert torch.equal(drawn[m : m + 1], expected)
     other = random_weights(("every", 0, "identity", False), 1, 4, 2, 2)
-    with pytest.raises(ValueError, match="module 1 has decoder Decoder.*every"):
+    with pytest.raises(ValueError, match=r"module 1 has decoder Decoder.*every"):
         Weights.concat([plain, other])
 
 
@@ -240,9 +244,9 @@ def test_weights_that_do_not_fit(changes, message):
 def test_decoder():
     assert {d.latent for d in map(Decoder, LATENTS)} == set(LATENTS)
     assert Decoder().replace(output="exp") == Decoder("first", "exp")
-    with pytest.raises(ValueError, match="latent must be 'first', 'every', 'state'"):
+    with pytest.raises(ValueError, match=r"latent must be 'first', 'every', 'state'"):
         Decoder("last")
-    with pytest.raises(ValueError, match="output must be 'identity', .* or 'softplus'"):
+    with pytest.raises(ValueError, match=r"output must be 'identity', .* or 'softplus'"):
         Decoder(output="relu")
     with pytest.raises(TypeError, match="feeds_back must be True or False"):
         Decoder(feeds_back=1)

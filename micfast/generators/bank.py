@@ -18,8 +18,9 @@ from micfast.generators.files import BankFileError, read_parts, write_parts
 from micfast.generators.labels import Label, as_label, check_labels, json_value, shortened
 from micfast.generators.modules import Generator
 from micfast.kernels import calls
+from micfast.kernels.decoder import Decoder
 from micfast.kernels.execution import Execution
-from micfast.kernels.weights import DTYPES, Weights
+from micfast.kernels.weights import ALIKE, DTYPES, Weights
 from micfast.settings import check_count
 
 __all__ = ["GeneratorBank", "generate"]
@@ -343,20 +344,26 @@ class GeneratorBank:
     # NumPy arrays instead of tensors: pickles depend on no torch version, and skops can read them.
     def __getstate__(self) -> dict[str, Any]:
         return {
-            "weights": list(self.weights.numpy().values()),
+            "weights": self.weights.numpy(),
+            "decoder": self.weights.decoder.as_dict(),
             "classes": list(self.classes),
             "metadata": self._metadata,
             "device": str(self.device),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        tensors = [torch.from_numpy(np.array(w)).to(state["device"]) for w in state["weights"]]
-        GeneratorBank.__init__(self, Weights(*tensors), state["classes"], state["metadata"])
+        device = state["device"]
+        arrays = state["weights"].items()
+        tensors = {name: torch.from_numpy(np.array(array)).to(device) for name, array in arrays}
+        weights = Weights.from_mapping(tensors, decoder=Decoder(**state["decoder"]))
+        GeneratorBank.__init__(self, weights, state["classes"], state["metadata"])
 
     def __repr__(self) -> str:
         sizes = ("n_modules", "hidden_size", "input_size", "output_size")
         parts = [f"{name}={getattr(self, name)}" for name in sizes]
         parts.append(f"classes={shortened(self.classes)}")
+        if self.weights.decoder != Decoder():
+            parts.append(f"decoder={self.weights.decoder}")
         if self.dtype != torch.float32:
             parts.append(f"dtype={self.dtype}")
         if self.device.type != "cpu":
@@ -372,7 +379,13 @@ class GeneratorBank:
             and [type(label) for label in self.classes] == [type(label) for label in other.classes]
             and self._metadata == other._metadata
             and self.dtype == other.dtype
-            and all(map(_same_bits, self.weights, other.weights))
+            and self.weights.decoder == other.weights.decoder
+            and [name for name, _ in self.weights.named()]
+            == [name for name, _ in other.weights.named()]
+            and all(
+                _same_bits(a, b)
+                for (_, a), (_, b) in zip(self.weights.named(), other.weights.named(), strict=True)
+            )
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -485,9 +498,8 @@ class GeneratorBank:
         """
         position = self.index(label)
         self._check_one("GeneratorBank.replace", module)
-        weights = self.weights.copy()
-        for target, source in zip(weights, module.weights, strict=True):
-            target[position] = source[0]
+        order = [*range(position), self.n_modules, *range(position + 1, self.n_modules)]
+        weights = Weights.concat([self.weights, module.weights])[order]
         return self._with(weights, self.classes)
 
     def with_classes(self, classes: Iterable[Label]) -> GeneratorBank:
@@ -512,7 +524,17 @@ class GeneratorBank:
         -------
         list of Generator
             ``lstm.bias_ih_l0`` holds all of ``b`` and ``lstm.bias_hh_l0`` is zero.
+
+        Raises
+        ------
+        ValueError
+            If the modules have another structure than :class:`Generator`.
         """
+        if not self.weights.structure.is_plain:
+            raise ValueError(
+                "GeneratorBank.to_modules: micfast.Generator draws with the latent as first input "
+                f"and nothing after the read-out, which {self!r} does not"
+            )
         return torch_modules.modules_of_weights(self.weights)
 
     def _with(self, weights: Weights, classes: Iterable[Label]) -> GeneratorBank:
@@ -522,8 +544,9 @@ class GeneratorBank:
         _require_bank(where, "module", module)
         if module.n_modules != 1:
             raise ValueError(f"{where}: module must be a bank of one, got {module.n_modules}")
-        for attribute in ("hidden_size", "input_size", "output_size", "dtype", "device"):
-            expected, got = getattr(self, attribute), getattr(module, attribute)
+        for attribute in ALIKE:
+            expected = getattr(self.weights, attribute)
+            got = getattr(module.weights, attribute)
             if expected != got:
                 raise ValueError(f"{where}: module must have {attribute} {expected}, got {got}")
 
@@ -620,8 +643,8 @@ def generate(
     bank : GeneratorBank or Weights
         M modules.
     latents : Tensor or array-like of shape (N, K) or (M, N, K)
-        Inputs at the first step (later inputs are zero), the same for all modules or each module's
-        own; of any real dtype, converted to the bank's.
+        Where they enter is the decoder's matter; the same for all modules or each module's own; of
+        any real dtype, converted to the bank's.
     n_steps : int
         Length T, at least 1.
     execution : Execution or str, optional

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from micfast.generators.labels import Label, json_value
 from micfast.io import atomic_path
+from micfast.kernels.decoder import Decoder
 from micfast.kernels.weights import Weights
 from micfast.version import __version__
 
@@ -26,6 +27,8 @@ __all__ = ["BankFileError", "BankParts", "read_parts", "write_parts"]
 
 _FORMAT = "micfast-bank"
 _FORMAT_VERSION = 3
+# Of banks with another structure than the paper's, which readers of version 3 don't know.
+_DECODER_VERSION = 4
 # Tensors and metadata with this prefix are another layer's (the estimator's): a bank skips them.
 _EXTRA = "extra."
 _DIGITS = 64
@@ -76,6 +79,9 @@ def write_parts(
         "classes": json.dumps(list(classes), allow_nan=False),
         "metadata": json.dumps(metadata, allow_nan=False),
     }
+    if not weights.structure.is_plain:
+        header["format_version"] = str(_DECODER_VERSION)
+        header["decoder"] = json.dumps(weights.decoder.as_dict())
     if extra is not None:
         header[_EXTRA + "json"] = json.dumps(json_value(extra, "extra"), allow_nan=False)
     data = bytearray(save(tensors, metadata=header))
@@ -143,7 +149,8 @@ def read_parts(path: str | os.PathLike[str]) -> BankParts:
         raise BankFileError(path, "classes must be a JSON list and metadata a JSON object")
     extra = _read_json(path, header, _EXTRA + "json") if _EXTRA + "json" in header else None
     try:
-        weights = Weights.from_mapping(tensors)
+        decoder = Decoder(**_read_json(path, header, "decoder")) if "decoder" in header else None
+        weights = Weights.from_mapping(tensors, decoder=decoder)
     except (KeyError, TypeError, ValueError) as error:
         raise BankFileError(path, f"the weights are inconsistent: {error}") from error
     if tensors:
@@ -160,18 +167,18 @@ def _check_header(path: str | os.PathLike[str], header: Mapping[str, str], data:
     # Ten digits: int() refuses thousands of them with an error of its own.
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) >= 1):
         raise BankFileError(path, f"format_version must be a positive integer, got {text[:40]!r}")
-    if int(text) != _FORMAT_VERSION:
+    if int(text) not in (_FORMAT_VERSION, _DECODER_VERSION):
         writer = header.get("micfast_version", "")[:40] or "of unknown version"
         cure = (
             "update micfast"
-            if int(text) > _FORMAT_VERSION
+            if int(text) > _DECODER_VERSION
             else "fit the model again (`micfast fit DATA -o MODEL`); until version 0.2.0 files of "
             "older formats are not read"
         )
         raise BankFileError(
             path,
             f"written by micfast {writer} in format {text}, while this one, {__version__}, reads "
-            f"format {_FORMAT_VERSION}: {cure}",
+            f"formats {_FORMAT_VERSION} and {_DECODER_VERSION}: {cure}",
         )
     place = _checksum_place(data)
     expected = header.get("checksum")

@@ -12,7 +12,7 @@ from torch import Tensor
 from micfast.kernels.decoder import Decoder
 from micfast.kernels.reference import Structure
 
-__all__ = ["DTYPES", "Weights", "check_weights"]
+__all__ = ["ALIKE", "DTYPES", "Weights", "check_weights"]
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -20,7 +20,7 @@ _NAMES = ("W_ih", "W_hh", "b", "W_out", "b_out")
 _MORE = ("b_first", "b_state", "scale", "shift")
 _SIZES = ("n_modules", "hidden_size", "input_size", "output_size")
 # What modules that are computed together have in common; n_states is 0 unless the latent sets them.
-_ALIKE = ("decoder", "hidden_size", "input_size", "output_size", "n_states", "dtype", "device")
+ALIKE = ("decoder", "hidden_size", "input_size", "output_size", "n_states", "dtype", "device")
 _LETTERS = {
     "W_ih": "(n_modules, 4*hidden_size, input_size)",
     "W_hh": "(n_modules, 4*hidden_size, hidden_size)",
@@ -289,7 +289,7 @@ def _check_alike(parts: Sequence[Weights]) -> None:
         raise ValueError("at least one module is needed, got none")
     first, n_before = parts[0], 0
     for part in parts:
-        for attribute in _ALIKE:
+        for attribute in ALIKE:
             expected, got = getattr(first, attribute), getattr(part, attribute)
             if got != expected:
                 raise ValueError(

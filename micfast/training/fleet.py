@@ -132,7 +132,16 @@ def train(
         result = calls.train(bank.weights, fleet, settings, execution, report)
         if report is not None:
             report(1.0)
-    trained = GeneratorBank(Weights(*result[:5]), bank.classes, bank.metadata)
+    weights, b_first, b_state = bank.weights, result.b_first, result.b_state
+    new = Weights(
+        *result[:5],
+        decoder=weights.decoder,
+        b_first=b_first if b_first.numel() else None,
+        b_state=b_state if b_state.numel() else None,
+        scale=weights.scale,
+        shift=weights.shift,
+    )
+    trained = GeneratorBank(new, bank.classes, bank.metadata)
     errors = _errors_on_types(trained, sets, omit_nan, execution)
     return Trained(trained, to_numpy(result.loss_curve), errors)
 

@@ -107,8 +107,14 @@ class GeneratorBank:
         *,
         check: Literal["auto", "raise", "warn", False] = "auto",
         n_steps: int | None = None,
+        decoder: Decoder | None = None,
     ) -> GeneratorBank:
         """Stack the weights of torch modules, after checking that they draw what the bank draws.
+
+        Where the latent enters, and what follows the read-out, is found by trying the structures of
+        :class:`Decoder`, the simplest first: ``bank.weights.decoder`` is the first that agrees.
+        Latents embedded by ``nn.Linear``, outputs fed back and scaled or shifted outputs are
+        expressed by other weights.
 
         The weights are those that ``forward`` would use now in evaluation mode, also with weight
         norm, spectral norm or pruning. The modules themselves do not change.
@@ -119,7 +125,8 @@ class GeneratorBank:
             One module, or several (``nn.ModuleList`` included; the keys of a ``nn.ModuleDict`` or
             dict are the classes). Each contains exactly one ``nn.LSTM`` (one layer, one
             direction, no projection; with or without bias; either ``batch_first``), one
-            ``nn.Linear`` that reads its hidden state, and no other parameter.
+            ``nn.Linear`` that reads its hidden state, at most two that turn the latent into its
+            input or initial state, and no other parameter.
         classes, metadata
             As in :class:`GeneratorBank`.
         check : {"auto", "raise", "warn", False}
@@ -129,6 +136,9 @@ class GeneratorBank:
             warning; False takes the two layers, whatever ``forward`` does.
         n_steps : int, optional
             Steps that the check draws, 128 at most. Default: 24, or the modules' own number.
+        decoder : Decoder, optional
+            The modules' structure, tried alone. With ``check=False`` the default is
+            ``Decoder()``.
 
         Raises
         ------
@@ -143,7 +153,7 @@ class GeneratorBank:
         The check compares at most 128 steps, and cannot see what your loop passes to a
         ``forward`` that takes the inputs of all steps: see :func:`micfast.check`.
         """
-        weights, names = torch_modules.weights_of_modules(modules, check, n_steps)
+        weights, names = torch_modules.weights_of_modules(modules, check, n_steps, decoder)
         return cls(weights, names if classes is None else classes, metadata)
 
     @classmethod

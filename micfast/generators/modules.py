@@ -65,7 +65,7 @@ class Generator(nn.Module):
 
 
 def weights_of_modules(
-    modules: Any, check: Any = "auto", n_steps: int | None = None
+    modules: Any, check: Any = "auto", n_steps: int | None = None, decoder: Any = None
 ) -> tuple[Weights, list[str] | None]:
     """Stack the weights of torch modules, see :meth:`micfast.GeneratorBank.from_modules`.
 
@@ -78,7 +78,7 @@ def weights_of_modules(
     where = "GeneratorBank.from_modules"
     check_argument(where, check)
     fleet = read_fleet(modules, where)
-    return checked_weights(fleet, check, n_steps), fleet.names
+    return checked_weights(fleet, check, n_steps, decoder=decoder), fleet.names
 
 
 def _stack(where: str, modules: list[tuple[Tensor, ...]]) -> Weights:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "OUTPUT_MAPS",
     "InvertResult",
     "Structure",
     "generate",
@@ -72,13 +73,20 @@ class Structure(NamedTuple):
 
 
 _PLAIN = Structure()
-# Each map, and its derivative as a function of (x, map(x)).
-_OUTPUTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
-    "identity": (lambda x: x, lambda x, y: torch.ones_like(x)),
-    "tanh": (torch.tanh, lambda x, y: 1 - y.square()),
-    "sigmoid": (torch.sigmoid, lambda x, y: y * (1 - y)),
-    "exp": (torch.exp, lambda x, y: y),
-    "softplus": (torch.nn.functional.softplus, lambda x, y: torch.sigmoid(x)),
+OUTPUT_MAPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda x: x,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "exp": torch.exp,
+    "softplus": torch.nn.functional.softplus,
+}
+# Their derivatives as functions of (x, map(x)).
+_SLOPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "identity": lambda x, y: torch.ones_like(x),
+    "tanh": lambda x, y: 1 - y.square(),
+    "sigmoid": lambda x, y: y * (1 - y),
+    "exp": lambda x, y: y,
+    "softplus": lambda x, y: torch.sigmoid(x),
 }
 
 
@@ -147,7 +155,7 @@ def generate(
         outputs.append(h @ W_out.mT + b_out[:, None, :])
     drawn = torch.stack(outputs, dim=2)
     if structure.output != "identity":
-        drawn = _OUTPUTS[structure.output][0](drawn)
+        drawn = OUTPUT_MAPS[structure.output](drawn)
     if structure.scale is not None or structure.shift is not None:
         scale, shift = _constants(structure)
         drawn = scale * drawn + shift
@@ -199,10 +207,9 @@ def generate_with_derivatives(
     x, dx = torch.stack(outputs, dim=2), torch.stack(derivatives, dim=3).movedim(0, -1)
     if structure.is_plain:
         return x, dx
-    of, slope = _OUTPUTS[structure.output]
     scale, shift = _constants(structure)
-    y = of(x)
-    return scale * y + shift, (scale * slope(x, y))[..., None] * dx
+    y = OUTPUT_MAPS[structure.output](x)
+    return scale * y + shift, (scale * _SLOPES[structure.output](x, y))[..., None] * dx
 
 
 def mean_squared_error(outputs: Tensor, targets: Tensor, omit_nan: bool = False) -> Tensor:

@@ -12,10 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from micfast.generators.bank import GeneratorBank
-from micfast.generators.dropin.compare import latents_for_probe, relative_difference
+from micfast.generators.dropin.compare import (
+    latents_for_probe,
+    relative_difference,
+    resting_output,
+)
 from micfast.generators.dropin.parts import Parts, read_fleet
 from micfast.generators.dropin.undisturbed import quiet, undisturbed
-from micfast.generators.dropin.verdict import checked_weights
+from micfast.generators.dropin.verdict import likely_weights
+from micfast.kernels.decoder import Decoder
 from micfast.kernels.execution import Execution
 from micfast.kernels.reference import mean_squared_error, project
 from micfast.search.inversion import invert
@@ -99,6 +104,7 @@ def check(
     nan_policy: NanPolicy = "propagate",
     n_targets: int = 3,
     n_modules: int = 3,
+    decoder: Decoder | None = None,
     execution: Execution | str | None = None,
 ) -> Agreement:
     """Compare :func:`micfast.invert` with your own drawing function, on a few targets.
@@ -116,7 +122,7 @@ def check(
         computed from in your loop.
     targets : array or sequences
         As in :func:`micfast.invert`.
-    solver, nan_policy, execution
+    solver, nan_policy, decoder, execution
         As in :func:`micfast.invert`; ``tol`` is ignored.
     n_targets, n_modules : int
         How many are inverted, the first ones; drawings are compared for all modules.
@@ -151,7 +157,7 @@ def check(
         solver = solver.replace(tol=0.0)
     fleet = read_fleet(modules, where)
     sequences = read_targets(where, targets, nan_policy, fleet.output_size)
-    bank = GeneratorBank(checked_weights(fleet, check=False), fleet.names)
+    bank = GeneratorBank(likely_weights(fleet, Decoder.of(where, decoder)), fleet.names)
     chunk = sequences.chunk(0, min(n_targets, len(sequences)), bank.dtype, bank.device)
     n_steps, omit_nan = min(sequences.n_steps, _MOST_STEPS), sequences.omits_nan
     z = latents_for_probe(bank.input_size, bank.dtype, bank.device)
@@ -164,7 +170,7 @@ def check(
         for m, parts in enumerate(fleet.parts):
             with undisturbed(parts.module, evaluation=False):
                 drawn = own.draw(parts, z.clone(), n_steps)
-                apart = relative_difference(drawn, ours[m], bank.weights.b_out[m])
+                apart = relative_difference(drawn, ours[m], resting_output(bank.weights)[m])
                 differences.append(float(apart.max()))
                 if m < len(few):
                     columns.append(

@@ -15,6 +15,7 @@ from micfast.arrays import Array, as_tensor, to_numpy
 from micfast.generators.bank import GeneratorBank
 from micfast.generators.labels import Label, label_array
 from micfast.kernels.backend import resolve_backend
+from micfast.kernels.decoder import Decoder
 from micfast.kernels.execution import Execution
 from micfast.kernels.operators import extents
 from micfast.kernels.reference import InvertResult
@@ -197,6 +198,7 @@ def invert(
     nan_policy: NanPolicy = "propagate",
     history: bool = False,
     check: Literal["auto", "raise", "warn", False] = "auto",
+    decoder: Decoder | None = None,
     execution: Execution | str | None = None,
 ) -> Inversion:
     """Find the latent from which each module best reconstructs each target.
@@ -228,6 +230,8 @@ def invert(
         Torch modules are called once, to check that they draw what micfast draws, see
         :meth:`micfast.GeneratorBank.from_modules`. To check your own loop, see
         :func:`micfast.check`.
+    decoder : Decoder, optional
+        The structure of torch modules; default what the check finds.
     execution : Execution or str, optional
         Where and how the work is done, or the name of a backend; the work is done on the bank's
         device.
@@ -268,7 +272,7 @@ def invert(
 
         return invert_lazily(modules, targets, solver, nan_policy, history, check, execution)
     solver, execution = solver_of(solver), Execution.of(execution)
-    bank, sequences = read_problem("invert", modules, targets, nan_policy, check)
+    bank, sequences = read_problem("invert", modules, targets, nan_policy, check, decoder)
     N, omit_nan = len(sequences), sequences.omits_nan
     n_starts, make_starts = solver.start.prepare(bank, N, omit_nan, execution)
     results = _empty_results(bank, sequences, solver.n_iter + 1 if history else 0)

@@ -16,7 +16,7 @@ __all__ = ["read_problem", "read_targets"]
 
 
 def read_problem(
-    where: str, modules: Any, targets: Any, nan_policy: NanPolicy, check: Any
+    where: str, modules: Any, targets: Any, nan_policy: NanPolicy, check: Any, decoder: Any = None
 ) -> tuple[GeneratorBank, Sequences]:
     """Read the modules, the targets with as many channels, and then check the modules on them.
 
@@ -27,11 +27,16 @@ def read_problem(
     """
     check_argument(where, check)
     if isinstance(modules, GeneratorBank):
+        if decoder is not None and decoder != modules.weights.decoder:
+            raise ValueError(
+                f"{where}: decoder must be that of the bank, {modules.weights.decoder}, or None, "
+                f"got {decoder!r}"
+            )
         return modules, read_targets(where, targets, nan_policy, modules.output_size)
     fleet = read_fleet(modules, where)
     sequences = read_targets(where, targets, nan_policy, fleet.output_size)
     n_targets = None if isinstance(sequences.values, list) else len(sequences)
-    weights = checked_weights(fleet, check, sequences.n_steps, n_targets)
+    weights = checked_weights(fleet, check, sequences.n_steps, n_targets, decoder)
     return GeneratorBank(weights, fleet.names), sequences
 
 

@@ -12,8 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from micfast.generators.dropin.calls import arrangements
+from micfast.kernels import reference
+from micfast.kernels.weights import Weights
 
-__all__ = ["Comparison", "compare", "draw", "latents_for_probe", "relative_difference"]
+__all__ = [
+    "Comparison",
+    "affine_map",
+    "agrees_at_once",
+    "compare",
+    "draw",
+    "latents_for_probe",
+    "relative_difference",
+    "resting_output",
+]
 
 # Relative to the largest value. Equal modules differ by 1e-6; the mildest of 33 that draw something
 # else differed by 1e-2.
@@ -72,9 +83,12 @@ def latents_for_probe(
     return torch.stack(rows[:n]).to(dtype=dtype, device=device)
 
 
-def draw(weights: tuple[Tensor, ...], z: Tensor, n_steps: int) -> Tensor:
-    """What micfast draws, (n, T, O); torch is the fastest for a few latents of one module."""
-    W_ih, W_hh, b, W_out, b_out = weights
+def draw(weights: Weights, z: Tensor, n_steps: int) -> Tensor:
+    """What micfast draws with one module, (n, T, O)."""
+    if not weights.structure.is_plain:
+        return reference.generate(weights, z[None], n_steps, weights.structure)[0]
+    # torch is the fastest for a few latents of one module
+    W_ih, W_hh, b, W_out, b_out = (tensor[0] for tensor in weights)
     x = z.new_zeros(n_steps, *z.shape)
     x[0] = z
     zero = z.new_zeros(1, len(z), W_hh.shape[1])
@@ -83,11 +97,51 @@ def draw(weights: tuple[Tensor, ...], z: Tensor, n_steps: int) -> Tensor:
     return torch.nn.functional.linear(h, W_out, b_out).transpose(0, 1)
 
 
-def compare(weights: tuple[Tensor, ...], z: Tensor, tensor: Tensor, ours: Tensor) -> Comparison:
+def resting_output(weights: Weights) -> Tensor:
+    """What each module draws where its hidden state is zero, (M, O)."""
+    y = reference.OUTPUT_MAPS[weights.decoder.output](weights.b_out)
+    y = y if weights.scale is None else weights.scale * y
+    return y if weights.shift is None else y + weights.shift
+
+
+def agrees_at_once(weights: Weights, tensors: list[Tensor], ours: Tensor) -> bool:
+    """Whether one of the tensors of an answer is our drawing (n, T, O), roundings aside."""
+    rest = resting_output(weights)[0]
+    return any(
+        relative_difference(theirs, ours, rest).max() <= _TOLERANCE
+        for tensor in tensors
+        for theirs in arrangements(tensor, *ours.shape)
+    )
+
+
+def affine_map(tensor: Tensor, values: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Scale and shift (O,), float64, that turn values (n, T, O) into the tensor; None without."""
+    y = values.double().flatten(0, 1)
+    if not torch.isfinite(y).all():
+        return None
+    varying = y - y.mean(dim=0)
+    power = varying.square().sum(dim=0)
+    for theirs in arrangements(tensor, *values.shape):
+        x = theirs.double().flatten(0, 1)
+        if not torch.isfinite(x).all():
+            continue
+        scale = (varying * (x - x.mean(dim=0))).sum(dim=0) / power
+        shift = x.mean(dim=0) - scale * y.mean(dim=0)
+        apart = (scale * y + shift - x).abs().amax(dim=0)
+        # Of what varies, not of an offset; a channel that doesn't vary has no scale.
+        if bool((apart <= _TOLERANCE * (scale * varying).abs().amax(dim=0)).all()) and bool(
+            (scale != 0).all()
+        ):
+            return scale, shift
+    return None
+
+
+def compare(weights: Weights, z: Tensor, tensor: Tensor, ours: Tensor) -> Comparison:
     """Compare a tensor of a module's answer, its axes in any order, with our drawing (n, T, O)."""
     best: Comparison | None = None
+    rest = resting_output(weights)[0]
     for theirs in arrangements(tensor, *ours.shape):
-        relative = relative_difference(theirs, ours, weights[4])
+        relative = relative_difference(theirs, ours, rest)
         largest = float(relative.max())
         if largest <= _TOLERANCE:
             return Comparison(True, largest, 0, theirs)
@@ -100,16 +154,17 @@ def compare(weights: tuple[Tensor, ...], z: Tensor, tensor: Tensor, ours: Tensor
 
 
 def _compare_roundings(
-    weights: tuple[Tensor, ...], z: Tensor, theirs: Tensor, ours: Tensor, relative: NDArray[Any]
+    weights: Weights, z: Tensor, theirs: Tensor, ours: Tensor, relative: NDArray[Any]
 ) -> Comparison:
     """Whether a difference is no more than what roundings of the weights can do."""
     rng = torch.Generator("cpu").manual_seed(0)
+    rest = resting_output(weights)[0]
     shaken = draw(
-        tuple(_with_roundings(tensor, rng) for tensor in weights),
+        weights.map(lambda tensor: _with_roundings(tensor, rng)),
         _with_roundings(z, rng),
         ours.shape[1],
     )
-    apart = np.nan_to_num(relative_difference(shaken, ours, weights[4]))
+    apart = np.nan_to_num(relative_difference(shaken, ours, rest))
     rounding = 64 * np.maximum.accumulate(apart, axis=1)
     off = relative > _TOLERANCE + rounding
     wrong_steps = np.flatnonzero(off.any(axis=(0, 2)))
@@ -118,15 +173,15 @@ def _compare_roundings(
     return Comparison(not first, float(relative.max()), first, theirs, telling)
 
 
-def relative_difference(theirs: Tensor, ours: Tensor, b_out: Tensor) -> NDArray[Any]:
+def relative_difference(theirs: Tensor, ours: Tensor, rest: Tensor) -> NDArray[Any]:
     """Differences of drawings (n, T, O) relative to the largest value of each channel.
 
-    A value is what the hidden state adds to the output's bias, or a rounding of that bias if it
-    is more; where a latent's values are small, theirs count, down to a hundredth of the channel's.
+    A value is what the hidden state adds to the output at rest, or a rounding of that if it is
+    more; where a latent's values are small, theirs count, down to a hundredth of the channel's.
     """
     # NumPy: a third of torch's time for arrays as small as these.
-    drawn, own, bias = (t.detach().cpu().double().numpy() for t in (theirs, ours, b_out))
-    eps = torch.finfo(b_out.dtype).eps
+    drawn, own, bias = (t.detach().cpu().double().numpy() for t in (theirs, ours, rest))
+    eps = torch.finfo(rest.dtype).eps
     with np.errstate(all="ignore"):
         values = np.abs(own - bias)
         values = np.where(np.isfinite(values), values, 0)

@@ -12,22 +12,40 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from micfast.generators.dropin.structures import Structure, structures
 from micfast.kernels.weights import DTYPES
 
 __all__ = ["Fleet", "Parts", "read_fleet"]
 
 _ACCEPTED = "an nn.Module with one nn.LSTM and one nn.Linear, or a list or dict of such modules"
+_MOST_ENTRIES = 2
 _CELLS = (nn.RNNBase, nn.RNNCellBase)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """One module and the two layers of it that micfast knows."""
+    """One module and the layers of it that micfast knows.
+
+    ``linear`` is the read-out; ``entries`` are layers that read the latent, two at most.
+    """
 
     module: nn.Module
     lstm: nn.LSTM
     linear: nn.Linear
     where: str
+    entries: tuple[nn.Linear, ...] = ()
+
+    @property
+    def layers(self) -> tuple[Any, ...]:
+        """All of them."""
+        return self.lstm, self.linear, *self.entries
+
+    @property
+    def structures(self) -> list[Structure]:
+        """What these layers can be, the simplest first."""
+        sizes = self.lstm.input_size, self.lstm.hidden_size, self.linear.out_features
+        entries = tuple((layer.in_features, layer.out_features) for layer in self.entries)
+        return [*structures(*sizes, entries)]
 
     @property
     def device(self) -> torch.device:
@@ -102,14 +120,14 @@ def read_fleet(modules: Any, where: str) -> Fleet:
 def _parts(module: Any, where: str) -> Parts:
     _require_module(module, where)
     lstms = _named(module, nn.LSTM)
-    linears = _named(module, nn.Linear)
-    if len(lstms) != 1 or len(linears) != 1:
+    linears: list[Any] = [layer for _, layer in _named(module, nn.Linear)]
+    if len(lstms) != 1 or not linears or len(linears) > 1 + _MOST_ENTRIES:
         raise ValueError(
-            f"{where} must contain exactly one nn.LSTM and one nn.Linear, got {len(lstms)} and "
-            f"{len(linears)}{_what_is_there(module)}{_way_out(module)}"
+            f"{where} must contain exactly one nn.LSTM and one nn.Linear (or up to "
+            f"{_MOST_ENTRIES} more that read the latent), got {len(lstms)} and {len(linears)}"
+            f"{_what_is_there(module)}{_way_out(module)}"
         )
     lstm: Any = lstms[0][1]
-    linear: Any = linears[0][1]
     for attribute, expected in (("num_layers", 1), ("bidirectional", False), ("proj_size", 0)):
         got = getattr(lstm, attribute)
         if got != expected:
@@ -117,12 +135,20 @@ def _parts(module: Any, where: str) -> Parts:
     for name, p in module.named_parameters():
         if nn.parameter.is_lazy(p):
             raise ValueError(f"{where}: {name} is not initialised yet; call the module once")
-    if linear.in_features != lstm.hidden_size:
+    found = _readout(module, lstm, linears, where)
+    if len(linears) == 1 and linears[0].in_features != lstm.hidden_size:
         raise ValueError(
             f"{where}: nn.Linear must have in_features = hidden_size = {lstm.hidden_size}, "
-            f"got {linear.in_features}"
+            f"got {linears[0].in_features}"
         )
-    known = {id(p) for part in (lstm, linear) for p in part.parameters()}
+    if found is None:
+        raise ValueError(
+            f"{where} must contain exactly one nn.LSTM and one nn.Linear that reads its hidden "
+            "state; others may turn the latent into the LSTM's input or initial state, from "
+            f"{lstm.hidden_size} or {2 * lstm.hidden_size} outputs or {lstm.input_size}, got 1 and "
+            f"{len(linears)}{_what_is_there(module)}{_way_out(module)}"
+        )
+    known = {id(p) for part in found.layers for p in part.parameters()}
     others = [name for name, p in module.named_parameters() if id(p) not in known]
     if others:
         raise ValueError(
@@ -130,7 +156,17 @@ def _parts(module: Any, where: str) -> Parts:
             f"got {others}{_way_out(module)}"
         )
     _check_tensors(module, where)
-    return Parts(module, lstm, linear, where)
+    return found
+
+
+def _readout(module: Any, lstm: Any, linears: list[Any], where: str) -> Parts | None:
+    """Tell the read-out from the layers that read the latent: the last one that it can be."""
+    for linear in reversed(linears):
+        entries = tuple(layer for layer in linears if layer is not linear)
+        parts = Parts(module, lstm, linear, where, entries)
+        if linear.in_features == lstm.hidden_size and parts.structures:
+            return parts
+    return None
 
 
 def _check_tensors(module: nn.Module, where: str) -> None:

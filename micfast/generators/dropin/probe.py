@@ -18,12 +18,23 @@ from micfast.generators.dropin.calls import (
     own_module,
 )
 from micfast.generators.dropin.causes import likely_causes
-from micfast.generators.dropin.compare import Comparison, compare, draw, latents_for_probe
+from micfast.generators.dropin.compare import (
+    Comparison,
+    affine_map,
+    agrees_at_once,
+    compare,
+    draw,
+    latents_for_probe,
+)
 from micfast.generators.dropin.parts import Fleet, Parts
-from micfast.generators.dropin.reading import current_weights
+from micfast.generators.dropin.reading import current_layers
+from micfast.generators.dropin.structures import Layers, Structure, replace_weights, with_affine
 from micfast.generators.dropin.undisturbed import quiet, undisturbed
+from micfast.kernels.decoder import Decoder
+from micfast.kernels.reference import OUTPUT_MAPS
+from micfast.kernels.weights import Weights
 
-__all__ = ["N_STEPS", "Finding", "probe"]
+__all__ = ["N_STEPS", "Finding", "options_of", "probe"]
 
 N_STEPS = 24
 # More steps than these would cost more than 5 ms a module of up to 64 hidden units; fewer would not
@@ -39,8 +50,9 @@ class Finding:
     Attributes
     ----------
     outcome : {"agrees", "contradicts", "unknown"}
-    weights : five Tensors
-        As the module's own forward used them.
+    weights : Weights
+        Of this one module, as its own forward used them: in the structure with which it agrees, or
+        else in the simplest one.
     call : str
         The call that answered, in words.
     difference : float
@@ -58,7 +70,7 @@ class Finding:
     """
 
     outcome: Literal["agrees", "contradicts", "unknown"]
-    weights: tuple[Tensor, ...]
+    weights: Weights
     call: str = ""
     difference: float = 0.0
     first_step: int = 0
@@ -68,21 +80,23 @@ class Finding:
     in_training: bool = False
 
 
-def probe(fleet: Fleet, n_steps: int | None) -> list[Finding]:
-    """Run every module and compare its answer with micfast's drawing.
+def probe(fleet: Fleet, n_steps: int | None, decoder: Decoder | None = None) -> list[Finding]:
+    """Run every module and compare its answer with micfast's drawings.
 
     Parameters
     ----------
     fleet : Fleet
     n_steps : int or None
         Steps of the sequences that the modules shall draw; None for any number.
+    decoder : Decoder, optional
+        The structure to try; default all, the simplest first.
 
     Returns
     -------
     list of Finding
         One per module. All modules and random generators are as before.
     """
-    known: dict[Any, Call | Finding] = {}
+    known: dict[Any, tuple[Call, Structure] | Finding] = {}
     findings = []
     with quiet():
         for parts in fleet.parts:
@@ -90,13 +104,16 @@ def probe(fleet: Fleet, n_steps: int | None) -> list[Finding]:
             learned = known.get(key)
             if isinstance(learned, Finding):  # modules alike can't be called either
                 with undisturbed(parts.module):
-                    findings.append(replace(learned, weights=current_weights(parts)))
+                    options = options_of(parts, decoder)
+                    weights = options[0].weights(current_layers(parts))
+                    findings.append(replace(learned, weights=weights))
                 continue
-            finding, call = _Probe(parts, n_steps).run(learned)
+            of_module = _Probe(parts, n_steps, decoder)
+            finding, call = of_module.run(learned)
             if finding.outcome == "unknown" and call is None:
                 known[key] = finding
             elif call is not None:
-                known.setdefault(key, call)
+                known.setdefault(key, (call, of_module.structure))
             findings.append(finding)
     return findings
 
@@ -105,37 +122,71 @@ def _build(parts: Parts) -> Any:
     """What modules that can be called in the same way have in common."""
     layers = tuple((name, type(m), m.training) for name, m in parts.module.named_modules())
     lstm = parts.lstm
-    return layers, lstm.batch_first, lstm.input_size, lstm.hidden_size, parts.linear.out_features
+    entries = tuple(layer.in_features for layer in parts.entries)
+    sizes = lstm.input_size, lstm.hidden_size, parts.linear.out_features, entries
+    return layers, lstm.batch_first, sizes
+
+
+def options_of(parts: Parts, decoder: Decoder | None) -> list[Structure]:
+    """The structures of a module that are worth trying.
+
+    Raises
+    ------
+    ValueError
+        If its layers allow none that was declared.
+    """
+    options = [s for s in parts.structures if decoder is None or s.decoder == decoder]
+    if not options:
+        raise ValueError(
+            f"{parts.where}: {decoder} needs other layers than nn.LSTM({parts.lstm.input_size}, "
+            f"{parts.lstm.hidden_size}), nn.Linear({parts.linear.in_features}, "
+            f"{parts.linear.out_features}) and {len(parts.entries)} nn.Linear for the latent; or "
+            "it cannot be expressed by micfast's weights (mapped outputs fed back, or h_0 and c_0 "
+            "with a first input of zeros)"
+        )
+    return options
 
 
 class _Probe:
     """The probe of one module."""
 
-    def __init__(self, parts: Parts, n_steps: int | None) -> None:
+    def __init__(self, parts: Parts, n_steps: int | None, decoder: Decoder | None) -> None:
         self.parts = parts
+        self.options = options_of(parts, decoder)
+        self.structure = self.options[0]
         self.wanted = n_steps
         self.module = own_module(parts.module)
-        self.sizes = (parts.lstm.input_size, parts.lstm.hidden_size, parts.linear.out_features)
-        self.weights: tuple[Tensor, ...] = ()
+        self.sizes = (parts.lstm.hidden_size, parts.linear.out_features)
+        self.weights: Weights | None = None
         self.ours = torch.empty(0)
         self.reasons: list[str] = []
         self.evidence: dict[Call, tuple[Any, ...]] = {}
         self.modes = [(m, m.training) for m in parts.module.modules()]
 
-    def run(self, learned: Call | None) -> tuple[Finding, Call | None]:
+    def run(self, learned: tuple[Call, Structure] | None) -> tuple[Finding, Call | None]:
         """The finding, and the call that answered."""
+        if learned is not None and learned[1] in self.options:
+            self.options.remove(learned[1])
+            self.options.insert(0, learned[1])
         asked = min(max(self.wanted or N_STEPS, _FEWEST_STEPS), _MOST_STEPS)
         numbers = [asked]
         if self.wanted is not None and 1 < self.wanted != asked:
             numbers.append(self.wanted)
+        contradiction: tuple[Finding, Call] | None = None
         with undisturbed(self.parts.module):
             for n_steps in numbers:
-                found = self._try_calls(n_steps, learned)
-                if found is not None:
-                    return found
+                for n_latents in dict.fromkeys(option.n_latents for option in self.options):
+                    found = self._try_calls(n_steps, n_latents, learned and learned[0])
+                    if found is not None and found[0].outcome != "contradicts":
+                        return found
+                    contradiction = contradiction or found
+                if contradiction is not None:
+                    return contradiction
             return self._finding("unknown", reason=self._why_unknown()), None
 
-    def _try_calls(self, n_steps: int, learned: Call | None) -> tuple[Finding, Call] | None:
+    def _try_calls(
+        self, n_steps: int, n_latents: int, learned: Call | None
+    ) -> tuple[Finding, Call] | None:
         if _has_no_forward(self.module):
             self._note("it has no forward")
             return None
@@ -149,7 +200,7 @@ class _Probe:
             # of a sequence's axes both may be answered, and so may one latent as a row or a vector.
             if contradiction is not None and not call.rivals(contradiction[1]):
                 break
-            finding = self._try(call, n_steps)
+            finding = self._try(call, n_steps, n_latents)
             if finding is None:
                 continue
             if finding.outcome != "contradicts":
@@ -163,9 +214,15 @@ class _Probe:
             finding = replace(finding, causes=self._causes(call, *self.evidence[call]))
         return finding, call
 
-    def _try(self, call: Call, n_steps: int) -> Finding | None:
+    def _try(self, call: Call, n_steps: int, K: int) -> Finding | None:
         """One call; None if it says nothing."""
-        K, H, O = self.sizes
+        H, O = self.sizes
+        options = [option for option in self.options if option.n_latents == K]
+        if call.sequence:  # then the caller has chosen the inputs of all steps
+            usual = [("first", False)]
+            options = [o for o in options if (o.decoder.latent, o.decoder.feeds_back) in usual]
+        if not options:
+            return None
         avoid = frozenset({1, K, H, O, n_steps})
         z = latents_for_probe(K, self.parts.dtype, self.parts.device, avoid)
         if call.single:
@@ -181,12 +238,21 @@ class _Probe:
             shapes = [tuple(t.shape) for t in (answers[0] if answers else [])]
             self._note(f"{text} returned tensors of shape {shapes}")
             return None
-        self.weights = current_weights(self.parts)
+        layers = current_layers(self.parts)
+        self.structure, self.weights = _fitting(options, layers, z, tensors, found)
         ours = self.ours = draw(self.weights, z, found)
         compared = [compare(self.weights, z, t, ours) for t in tensors]
         best = min(compared, key=lambda comparison: comparison.difference)
         if not any(comparison.agrees for comparison in compared):
-            self.evidence[call] = z, n_steps, best.theirs, ours, answers
+            plain = self.structure == Structure(Decoder(), K) and not layers.entries
+            self.evidence[call] = (
+                layers[:5] if plain else None,
+                z,
+                n_steps,
+                best.theirs,
+                ours,
+                answers,
+            )
             return self._contradicts(text, best, ())
         if not all(comparison.agrees for comparison in compared):
             fit = [i for i, comparison in enumerate(compared) if comparison.agrees]
@@ -238,13 +304,14 @@ class _Probe:
             return self._compare_call(call, z, self.ours, n_steps)
 
     def _compare_call(self, call: Call, z: Tensor, ours: Tensor, n_steps: int) -> Comparison | None:
-        _, H, O = self.sizes
+        H, O = self.sizes
         answers = call(self.module, z, n_steps)
         tensors, found = drawings(answers, len(z), n_steps, O, H)
         if not tensors or found > ours.shape[1]:
             return None
-        ours = ours[:, :found]
-        return min((compare(self.weights, z, t, ours) for t in tensors), key=lambda c: c.difference)
+        ours, weights = ours[:, :found], self.weights
+        assert weights is not None
+        return min((compare(weights, z, t, ours) for t in tensors), key=lambda c: c.difference)
 
     def _in_training(self, call: Call, z: Tensor, n_steps: int) -> Comparison | None:
         """A call in the module's own mode, if that is training and it can be called in it."""
@@ -261,6 +328,7 @@ class _Probe:
     def _causes(
         self,
         call: Call,
+        weights: tuple[Tensor, ...] | None,
         z: Tensor,
         n_steps: int,
         theirs: Tensor,
@@ -274,12 +342,15 @@ class _Probe:
                 return ("noise, or state kept from one call to the next",)
         except Exception:
             return ("state kept from one call to the next",)
-        return likely_causes(self.weights, z, theirs, ours)
+        return () if weights is None else likely_causes(weights, z, theirs, ours)
 
     # -- findings --------------------------------------------------------------------------------
 
     def _finding(self, outcome: Any, **fields: Any) -> Finding:
-        return Finding(outcome, self.weights or current_weights(self.parts), **fields)
+        weights = self.weights
+        if weights is None:
+            weights = self.structure.weights(current_layers(self.parts))
+        return Finding(outcome, weights, **fields)
 
     def _contradicts(self, text: str, found: Comparison, causes: tuple[str, ...]) -> Finding:
         return self._finding(
@@ -300,6 +371,33 @@ class _Probe:
         # What runs says more than what doesn't.
         ran = [reason for reason in self.reasons if " returned " in reason]
         return (ran or self.reasons)[0]
+
+
+def _fitting(
+    options: list[Structure], layers: Layers, z: Tensor, tensors: list[Tensor], n_steps: int
+) -> tuple[Structure, Weights]:
+    """The first structure that draws one of the tensors, with its weights; else the first one."""
+    drawn: dict[Structure, tuple[Weights, Tensor]] = {}
+    for affine in (False, True):
+        for option in options:
+            # Outputs of the same read-outs differ in what follows them.
+            key = replace(option, decoder=option.decoder.replace(output="identity"))
+            if key not in drawn:
+                weights = key.weights(layers)
+                drawn[key] = weights, draw(weights, z, n_steps)
+            weights, x = drawn[key]
+            decoder = weights.decoder.replace(output=option.decoder.output)
+            weights = replace_weights(weights, decoder=decoder)
+            y = OUTPUT_MAPS[option.decoder.output](x)
+            if not affine:
+                if agrees_at_once(weights, tensors, y):
+                    return option, weights
+                continue
+            for tensor in tensors:
+                constants = affine_map(tensor, y)
+                if constants is not None:
+                    return option, with_affine(weights, *constants)
+    return options[0], options[0].weights(layers)
 
 
 def _has_no_forward(module: nn.Module) -> bool:

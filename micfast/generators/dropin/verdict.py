@@ -10,17 +10,19 @@ from typing import Any
 from torch import nn
 
 from micfast.generators.dropin.causes import USUAL_CAUSES
-from micfast.generators.dropin.parts import Fleet
-from micfast.generators.dropin.probe import Finding, probe
-from micfast.generators.dropin.reading import fresh_weights
+from micfast.generators.dropin.parts import Fleet, Parts
+from micfast.generators.dropin.probe import Finding, options_of, probe
+from micfast.generators.dropin.reading import fresh_layers
+from micfast.kernels.decoder import Decoder
 from micfast.kernels.weights import Weights
 
-__all__ = ["CHECKS", "check_argument", "checked_weights", "warn_user"]
+__all__ = ["CHECKS", "check_argument", "checked_weights", "likely_weights", "warn_user"]
 
 CHECKS = ("auto", "raise", "warn", False)
 
 _MODEL = (
-    "micfast draws nn.Linear(nn.LSTM(latent at the first step, zeros after it)) with h_0 = c_0 = 0"
+    "micfast draws with the latent as input of the first or of every step or as the initial state, "
+    "and identity, tanh, sigmoid, exp or softplus after nn.Linear"
 )
 _PACKAGE = str(Path(__file__).parents[2])
 
@@ -38,7 +40,11 @@ def check_argument(where: str, check: Any) -> None:
 
 
 def checked_weights(
-    fleet: Fleet, check: Any, n_steps: int | None = None, n_targets: int | None = None
+    fleet: Fleet,
+    check: Any,
+    n_steps: int | None = None,
+    n_targets: int | None = None,
+    decoder: Decoder | None = None,
 ) -> Weights:
     """Stack the weights of modules after the probe has looked at them.
 
@@ -50,6 +56,8 @@ def checked_weights(
         Steps of the sequences that they shall draw.
     n_targets : int, optional
         Length of the targets' first axis, if they are one array.
+    decoder : Decoder, optional
+        The modules' structure; default what the probe confirms, the simplest first.
 
     Raises
     ------
@@ -57,10 +65,11 @@ def checked_weights(
         If a module draws something else (unless ``check`` is "warn" or False), or with "raise" if
         it cannot be told; and if the modules differ in size, dtype or device.
     """
+    decoder = Decoder.of(fleet.where, decoder)
     _require_alike(fleet)
     if check is False:
-        return Weights.stack([fresh_weights(parts) for parts in fleet.parts])
-    findings = probe(fleet, n_steps)
+        return _joined(fleet, [_unprobed(parts, decoder) for parts in fleet.parts])
+    findings = probe(fleet, n_steps, decoder)
     wrong = [i for i, finding in enumerate(findings) if finding.outcome == "contradicts"]
     unknown = [i for i, finding in enumerate(findings) if finding.outcome == "unknown"]
     training = [
@@ -76,7 +85,7 @@ def checked_weights(
         warn_user(message)
     if unknown:
         message = _unknown(fleet, findings, unknown)
-        if check == "raise":
+        if check == "raise" or (decoder is None and fleet.parts[unknown[0]].entries):
             raise ValueError(message)
         warn_user(message)
     if training:
@@ -91,7 +100,37 @@ def checked_weights(
             f"the modules draw {n_targets} steps. Is time the first axis? Then pass "
             "targets.transpose(0, 1) (NumPy: targets.swapaxes(0, 1))"
         )
-    return Weights.stack([finding.weights for finding in findings])
+    return _joined(fleet, [finding.weights for finding in findings])
+
+
+def likely_weights(fleet: Fleet, decoder: Decoder | None = None) -> Weights:
+    """Weights in the structures that the probe confirms, or else the simplest; nothing is said.
+
+    Raises
+    ------
+    ValueError
+        If modules differ in size, structure, dtype or device.
+    """
+    _require_alike(fleet)
+    return _joined(fleet, [finding.weights for finding in probe(fleet, None, decoder)])
+
+
+def _unprobed(parts: Parts, decoder: Decoder | None) -> Weights:
+    """Weights of a module that is believed to have the structure declared, or the paper's."""
+    if decoder is None and parts.entries:
+        raise ValueError(
+            f"{parts.where} has {1 + len(parts.entries)} nn.Linear: with check=False its structure "
+            "must be declared, as in decoder=micfast.Decoder(latent='state')"
+        )
+    options = options_of(parts, Decoder() if decoder is None else decoder)
+    return options[0].weights(fresh_layers(parts))
+
+
+def _joined(fleet: Fleet, weights: list[Weights]) -> Weights:
+    try:
+        return Weights.concat(weights)
+    except ValueError as error:
+        raise ValueError(f"{fleet.where}: {error}; make one call per structure") from error
 
 
 def _require_alike(fleet: Fleet) -> None:

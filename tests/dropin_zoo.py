@@ -1,4 +1,5 @@
-"""Decoders as people write them: RIGHT draw what micfast draws, WRONG do not, UNKNOWN: who knows.
+"""Decoders as people write them: RIGHT draw as the paper's do, EXPRESSED in another structure that
+micfast has, WRONG in none of them, UNKNOWN: who knows.
 
 Each entry is a function that builds a module with K inputs, H hidden units and O outputs.
 """
@@ -15,7 +16,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 K, H, O, T = 4, 10, 2, 30
-RIGHT, WRONG, UNKNOWN = {}, {}, {}
+RIGHT, EXPRESSED, WRONG, UNKNOWN = {}, {}, {}, {}
 
 
 def zoo(entries):
@@ -398,24 +399,24 @@ class FixedLengthSequences(Base):
 # -- wrong: after the linear layer -----------------------------------------------------------------
 
 
-def after(name, change, **sizes):
+def after(name, change, entries=WRONG, **sizes):
     """A decoder whose answer (n, T, O) is changed."""
 
     class After(Base):
         def forward(self, z, n_steps):
             return change(super().forward(z, n_steps))
 
-    WRONG[name] = lambda: After(**sizes)
+    entries[name] = lambda: After(**sizes)
 
 
-after("tanh", torch.tanh)
-after("sigmoid", torch.sigmoid)
+after("tanh", torch.tanh, EXPRESSED)
+after("sigmoid", torch.sigmoid, EXPRESSED)
 after("relu", torch.relu)
 after("softmax", lambda y: y.softmax(-1))
 after("cut off", lambda y: y.clamp(-0.3, 0.3))
-after("scaled", lambda y: 1.02 * y)
-after("shifted", lambda y: y + torch.tensor([0.0, 0.01]))
-after("one channel negated", lambda y: y * torch.tensor([1.0, -1.0]))
+after("scaled", lambda y: 1.02 * y, EXPRESSED)
+after("shifted", lambda y: y + torch.tensor([0.0, 0.01]), EXPRESSED)
+after("one channel negated", lambda y: y * torch.tensor([1.0, -1.0]), EXPRESSED)
 after("summed", lambda y: y.cumsum(1))
 after("ramp", lambda y: y + torch.linspace(0, 1, y.shape[1])[:, None])
 after("flipped", lambda y: y.flip(1))
@@ -430,10 +431,10 @@ after("zero after step 10", lambda y: torch.cat([y[:, :10], 0 * y[:, 10:]], 1))
 after("held after step 12", lambda y: torch.cat([y[:, :12], y[:, 11:12].expand_as(y[:, 12:])], 1))
 after("squared", torch.square)
 after("half precision", lambda y: y.bfloat16())
-after("small channel changed", lambda y: y * torch.tensor([1.0, 1.1]))
+after("small channel changed", lambda y: y * torch.tensor([1.0, 1.1]), EXPRESSED)
 
 
-@zoo(WRONG)
+@zoo(EXPRESSED)
 class Denormalised(Base):
     def __init__(self):
         super().__init__()
@@ -444,7 +445,7 @@ class Denormalised(Base):
         return super().forward(z, n_steps) * self.scale + self.mean
 
 
-@zoo(WRONG)
+@zoo(EXPRESSED)
 class OffsetHidesTheDrawing(Base):
     """The drawing varies by a thousandth of its mean."""
 
@@ -500,13 +501,13 @@ before("latents summed over the batch", lambda z: z.cumsum(0))
 before("noisy latent", lambda z: z + 0.1 * torch.randn_like(z))
 
 
-@zoo(WRONG)
+@zoo(EXPRESSED)
 class EveryStep(Base):
     def hidden(self, z, n_steps):
         return self.rnn(z[None].expand(n_steps, *z.shape))[0]
 
 
-@zoo(WRONG)
+@zoo(EXPRESSED)
 class EveryStepUnlessSequence(Base):
     """Draws what micfast draws where it is given the whole sequence."""
 
@@ -577,17 +578,17 @@ class StateResetAtStep15(Base):
         return torch.cat([first, self.rnn(torch.zeros(n_steps - 15, *z.shape))[0]])
 
 
-@zoo(WRONG)
+@zoo(EXPRESSED)
 class LatentIsH0(Base):
     def __init__(self):
         super().__init__(n_inputs=H)
 
     def hidden(self, z, n_steps):
-        x = torch.zeros(n_steps, *z.shape)
+        x = torch.zeros(n_steps, *z.shape, dtype=z.dtype)
         return self.rnn(x, (z[None].contiguous(), torch.zeros_like(z)[None]))[0]
 
 
-@zoo(WRONG)
+@zoo(EXPRESSED)
 class Autoregressive(Base):
     def __init__(self):
         super().__init__(n_inputs=O)
@@ -639,7 +640,7 @@ class ResidualOverTime(Base):
         return self.head(h + h.roll(1, 0)).transpose(0, 1)
 
 
-@zoo(WRONG)
+@zoo(EXPRESSED)
 class SequencesThenTanh(Base):
     def forward(self, x):
         return torch.tanh(self.head(self.rnn(x)[0]))
@@ -664,7 +665,7 @@ class ReadsTheCell(Base):
         return torch.stack(drawn, 1)
 
 
-@zoo(WRONG)
+@zoo(EXPRESSED)
 def hook_on_the_linear():
     module = Base()
     module.head.register_forward_hook(lambda m, args, y: 1.5 * y)
@@ -678,21 +679,21 @@ def hook_before_the_lstm():
     return module
 
 
-@zoo(WRONG)
+@zoo(EXPRESSED)
 def hook_on_the_module():
     module = Base()
     module.register_forward_hook(lambda m, args, y: y + 1)
     return module
 
 
-@zoo(WRONG)
+@zoo(EXPRESSED)
 def hook_on_the_parallel_module():
     module = nn.DataParallel(Base())
     module.register_forward_hook(lambda m, args, y: y + 1)
     return module
 
 
-@zoo(WRONG)
+@zoo(EXPRESSED)
 def subclass_of_lstm():
     class Leaky(nn.LSTM):
         def forward(self, x, state=None):
@@ -711,7 +712,7 @@ def subclass_of_linear():
     return Base(linear=Positive)
 
 
-@zoo(WRONG)
+@zoo(EXPRESSED)
 def patched_forward():
     module = Base()
     inner = module.forward
@@ -719,7 +720,7 @@ def patched_forward():
     return module
 
 
-@zoo(WRONG)
+@zoo(EXPRESSED)
 def norm_of_running_statistics():
     class Norm(Base):
         def __init__(self):
@@ -731,6 +732,183 @@ def norm_of_running_statistics():
             return self.norm(super().forward(z, n_steps).transpose(1, 2)).transpose(1, 2)
 
     return Norm()
+
+
+# -- as in public repositories ---------------------------------------------------------------------
+
+
+def public(**expected):
+    """Register a decoder of another structure, with what `Decoder` the bank has."""
+
+    def add(build):
+        PUBLIC[build.__name__] = build, expected
+        EXPRESSED[build.__name__] = build
+        return build
+
+    return add
+
+
+PUBLIC = {}
+
+
+@public(latent="state")
+class Vrae(nn.Module):
+    """Variational recurrent autoencoder: h_0 = Linear(z), inputs of zeros."""
+
+    def __init__(self, bias=True):
+        super().__init__()
+        self.latent_to_hidden = nn.Linear(K, H, bias=bias)
+        self.rnn = nn.LSTM(1, H)
+        self.hidden_to_output = nn.Linear(H, O)
+
+    def forward(self, latent, n_steps):
+        h0 = self.latent_to_hidden(latent)[None]
+        x = torch.zeros(n_steps, len(latent), 1, dtype=latent.dtype)
+        out, _ = self.rnn(x, (h0, torch.zeros_like(h0)))
+        return self.hidden_to_output(out)
+
+
+@public(latent="tanh_state")
+class TanhState(Vrae):
+    """SketchRNN: h_0 and c_0 are halves of tanh(Linear(z))."""
+
+    def __init__(self):
+        super().__init__()
+        self.latent_to_hidden = nn.Linear(K, 2 * H)
+
+    def forward(self, latent, n_steps):
+        h0, c0 = torch.tanh(self.latent_to_hidden(latent)).chunk(2, dim=1)
+        x = torch.zeros(n_steps, len(latent), 1, dtype=latent.dtype)
+        out, _ = self.rnn(x, (h0[None].contiguous(), c0[None].contiguous()))
+        return self.hidden_to_output(out)
+
+
+@public(latent="state", output="sigmoid")
+class TwoStateLayers(nn.Module):
+    """h_0 and c_0 by a layer each, c_0's defined first."""
+
+    def __init__(self):
+        super().__init__()
+        self.to_c, self.to_h = nn.Linear(K, H), nn.Linear(K, H)
+        self.lstm, self.out = nn.LSTM(O, H, batch_first=True), nn.Linear(H, O)
+
+    def forward(self, z, seq_len):
+        state = self.to_h(z)[None], self.to_c(z)[None]
+        return torch.sigmoid(self.out(self.lstm(z.new_zeros(len(z), seq_len, O), state)[0]))
+
+
+@public(latent="state")
+class Seq2SeqAutoencoder(nn.Module):
+    """The latent is the encoder's (h, c); inputs of zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.out = nn.LSTM(O, H, batch_first=True), nn.Linear(H, O)
+
+    def forward(self, z, seq_len):
+        h, c = (part[None].contiguous() for part in z.split(H, dim=1))
+        x = torch.zeros(len(z), seq_len, O, dtype=z.dtype)
+        return self.out(self.lstm(x, (h, c))[0])
+
+
+@public(latent="first")
+class Seq2SeqFedBack(nn.Module):
+    """h_0 is the latent, the first input zero, each output the next input."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.out = nn.LSTM(O, H), nn.Linear(H, O)
+
+    def forward(self, z, seq_len):
+        x, drawn = torch.zeros(1, len(z), O, dtype=z.dtype), []
+        state = (z[None], torch.zeros_like(z)[None])
+        for _ in range(seq_len):
+            h, state = self.lstm(x, state)
+            x = self.out(h)
+            drawn.append(x)
+        return torch.cat(drawn)
+
+
+@public(latent="every", output="tanh")
+class TanhGenerator(nn.Module):
+    """A recurrent generator: the latent repeated at each step, tanh at the end."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(K, H, batch_first=True)
+        self.net = nn.Sequential(nn.Linear(H, O), nn.Tanh())
+
+    def forward(self, noise, seq_len):
+        return self.net(self.lstm(noise.unsqueeze(1).repeat(1, seq_len, 1))[0])
+
+
+@public(latent="every")
+class RepeatedAndFedBack(nn.Module):
+    """The latent, embedded, beside the output before, at each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(K, 6)
+        self.lstm, self.out = nn.LSTM(6 + O, H), nn.Linear(H, O)
+
+    def forward(self, z, n_steps):
+        e, y, state, drawn = self.embed(z), z.new_zeros(len(z), O), None, []
+        for _ in range(n_steps):
+            h, state = self.lstm(torch.cat([e, y], 1)[None], state)
+            y = self.out(h[0])
+            drawn.append(y)
+        return torch.stack(drawn, 1)
+
+
+@public(latent="first", output="softplus")
+class EmbeddedFirstInput(nn.Module):
+    """The latent embedded as the first input; positive outputs in other units."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.lstm, self.out = nn.Linear(K, 3), nn.LSTM(3, H), nn.Linear(H, O)
+        self.register_buffer("unit", torch.tensor([3.0, 0.2]))
+
+    def forward(self, z, n_steps):
+        h = self.lstm(first_input(self.embed(z), n_steps))[0]
+        return nn.functional.softplus(self.out(h)) * self.unit + 1
+
+
+@public(latent="every", output="exp")
+class ExpOfEvery(Base):
+    def forward(self, z, n_steps):
+        return torch.exp(self.head(self.rnn(z[None].expand(n_steps, *z.shape))[0]))
+
+
+# -- wrong: what looks like them -------------------------------------------------------------------
+
+
+@zoo(WRONG)
+class MappedOutputFedBack(Seq2SeqFedBack):
+    def forward(self, z, seq_len):
+        x, drawn = torch.zeros(1, len(z), O), []
+        state = (z[None], torch.zeros_like(z)[None])
+        for _ in range(seq_len):
+            h, state = self.lstm(x, state)
+            x = torch.tanh(self.out(h))
+            drawn.append(x)
+        return torch.cat(drawn)
+
+
+@zoo(WRONG)
+class ReluState(Vrae):
+    def forward(self, z, n_steps):
+        h0 = torch.relu(self.latent_to_hidden(z))[None]
+        x = torch.zeros(n_steps, len(z), 1)
+        return self.hidden_to_output(self.rnn(x, (h0, torch.zeros_like(h0)))[0])
+
+
+@zoo(WRONG)
+class ClockAsInput(Vrae):
+    def forward(self, z, n_steps):
+        h0 = self.latent_to_hidden(z)[None]
+        x = torch.linspace(0, 1, n_steps)[:, None, None].expand(n_steps, len(z), 1)
+        return self.hidden_to_output(self.rnn(x, (h0, torch.zeros_like(h0)))[0])
 
 
 # -- unknown ---------------------------------------------------------------------------------------

@@ -10,12 +10,14 @@ import dropin_zoo as zoo
 import numpy as np
 import pytest
 import torch
-from dropin_zoo import RIGHT, UNKNOWN, WRONG, Base, H, K, O, T
+from dropin_zoo import EXPRESSED, PUBLIC, RIGHT, UNKNOWN, WRONG, Base, H, K, O, T
 from torch import nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 import micfast
 from micfast import Adam, Generator, GeneratorBank
+from micfast.generators.dropin.parts import read_fleet
+from micfast.kernels.reference import project
 
 FEW = Adam(n_iter=2)
 
@@ -26,12 +28,12 @@ def build(make):
 
 
 def targets_for(module, n_targets=3, n_steps=T):
-    n_outputs = next(m for m in module.modules() if isinstance(m, nn.Linear)).out_features
+    n_outputs = [m for m in module.modules() if isinstance(m, nn.Linear)][-1].out_features
     return torch.randn(n_targets, n_steps, n_outputs, generator=torch.Generator().manual_seed(1))
 
 
-def invert(modules, targets, **settings):
-    return micfast.invert(modules, targets, solver=FEW, **settings)
+def invert(modules, targets, solver=FEW, **settings):
+    return micfast.invert(modules, targets, solver=solver, **settings)
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +68,8 @@ def traces(module):
 
 def test_the_zoo_is_large_enough():
     assert len(RIGHT) >= 45
-    assert len(WRONG) >= 55
+    assert len(EXPRESSED) >= 25
+    assert len(WRONG) >= 45
     assert len(UNKNOWN) >= 10
 
 
@@ -93,6 +96,107 @@ def test_wrong_modules_are_never_believed(name):
         GeneratorBank.from_modules(module)
 
 
+def drawing_of(module, z, n_steps):
+    """The module's own drawing (n, n_steps, O), differentiable."""
+    try:
+        drawn = module(z, n_steps)
+    except TypeError:  # takes the inputs of all steps
+        drawn = module(zoo.first_input(z, n_steps))
+    return drawn if drawn.shape[:2] == (len(z), n_steps) else drawn.transpose(0, 1)
+
+
+@pytest.mark.parametrize("name", EXPRESSED)
+def test_modules_of_other_structures_are_inverted_right(name):
+    """Our error is that of the module's own drawing from our latent."""
+    module = build(EXPRESSED[name]).eval()
+    targets = 0.5 + 0.3 * targets_for(module, 7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = {s: invert(module, targets, solver=s, check="raise") for s in ("adam", "lm")}
+        found["auto"] = invert([module, module], [targets[0], targets[1, :9]])
+    if name in PUBLIC:
+        decoder = found["adam"].bank.weights.decoder
+        assert decoder == micfast.Decoder(**PUBLIC[name][1])
+    for kind, result in found.items():
+        for n in range(len(result.errors)):
+            known = targets[n, : 9 if kind == "auto" and n == 1 else None]
+            with torch.no_grad():
+                drawn = drawing_of(module, torch.as_tensor(result.latents[n, -1:]), len(known))
+            own = (drawn[0] - known).square().mean()
+            torch.testing.assert_close(
+                torch.as_tensor(result.errors[n, -1]), own, rtol=1e-4, atol=1e-7
+            )
+
+
+@pytest.mark.parametrize("name", ["tanh", "EveryStep", "LatentIsH0", *PUBLIC])
+def test_searches_end_where_the_hand_written_loop_ends(name):
+    """In float64; a few may fork, as two roundings can make them."""
+    module = build(EXPRESSED[name]).double()
+    targets = (0.5 + 0.3 * targets_for(build(EXPRESSED[name]), 20)).double()
+    found = invert(module, targets, solver=Adam(n_iter=30), check="raise")
+    z = torch.full((20, found.latents.shape[-1]), 1 / found.latents.shape[-1]).double()
+    m, v = torch.zeros_like(z), torch.zeros_like(z)
+
+    def errors(z):
+        return (drawing_of(module, z, T) - targets).square().mean((1, 2))
+
+    for _ in range(30):
+        z = project(z).requires_grad_(True)
+        (g,) = torch.autograd.grad(errors(z).sum(), z)
+        m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g.square()
+        z = (z - 0.05 * m / (v.sqrt() + 1e-8)).detach()
+    with torch.no_grad():
+        own = errors(project(z))
+    same = torch.isclose(torch.as_tensor(found.errors[:, 0]), own, rtol=1e-6, atol=1e-12)
+    assert same.double().mean() >= 0.9
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_declared_structure_is_tried_alone(name):
+    module, targets = build(EXPRESSED[name]), targets_for(build(EXPRESSED[name]))
+    expected = GeneratorBank.from_modules(module)
+    options = {s.decoder for s in read_fleet(module, "test").parts[0].structures}
+    agreeing = []
+    for decoder in options:
+        try:
+            bank = GeneratorBank.from_modules(module, decoder=decoder, check="raise")
+        except ValueError:
+            continue
+        agreeing.append(decoder)
+        own = invert(module, targets, decoder=decoder).bank.weights
+        for (_, a), (_, b) in zip(own.named(), bank.weights.named(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    assert len(agreeing) == 1
+    assert agreeing[0].output == expected.weights.decoder.output
+    if name == "Seq2SeqAutoencoder":  # a first guess that needs no probe
+        unchecked = GeneratorBank.from_modules(module, decoder=agreeing[0], check=False)
+        assert unchecked.weights.decoder == agreeing[0]
+
+
+def test_structures_that_cannot_be():
+    with pytest.raises(ValueError, match=r"module 0: Decoder\(latent='first'.*needs other layers"):
+        invert(build(zoo.Vrae), targets_for(build(Base)), decoder=micfast.Decoder())
+    with pytest.raises(
+        ValueError, match=r"has 2 nn\.Linear: with check=False its structure must be"
+    ):
+        invert(build(zoo.Vrae), targets_for(build(Base)), check=False)
+    with pytest.raises(TypeError, match=r"decoder must be a micfast\.Decoder or None, got str"):
+        invert(build(Base), targets_for(build(Base)), decoder="every")
+    with pytest.raises(ValueError, match=r"module 1 has decoder .*tanh.*one call per structure"):
+        invert([build(Base), build(EXPRESSED["tanh"])], targets_for(build(Base)))
+    bank = GeneratorBank.from_modules(build(zoo.EveryStep))
+    with pytest.raises(ValueError, match=r"decoder must be that of the bank"):
+        invert(bank, targets_for(build(Base)), decoder=micfast.Decoder())
+    with pytest.raises(ValueError, match=r"to_modules: .*Generator"):
+        bank.to_modules()
+
+
+def test_check_finds_the_structure():
+    module = build(zoo.TanhGenerator)
+    report = micfast.check(module, drawing_of, 0.3 * targets_for(module))
+    assert report.agrees
+
+
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_unknown_modules_give_one_warning(name):
     modules = [build(UNKNOWN[name]) for _ in range(3)]
@@ -112,9 +216,9 @@ def test_unknown_modules_give_one_warning(name):
         invert(modules, targets_for(modules[0]), check=False)
 
 
-@pytest.mark.parametrize("name", [*RIGHT, *WRONG, *UNKNOWN])
+@pytest.mark.parametrize("name", [*RIGHT, *EXPRESSED, *WRONG, *UNKNOWN])
 def test_nothing_is_left_behind(name):
-    module = build((RIGHT | WRONG | UNKNOWN)[name])
+    module = build((RIGHT | EXPRESSED | WRONG | UNKNOWN)[name])
     for parameter in module.parameters():
         parameter.grad = torch.ones_like(parameter)
         parameter.requires_grad_(False)
@@ -124,7 +228,7 @@ def test_nothing_is_left_behind(name):
     before = traces(module)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for check in ("warn", False):
+        for check in ("warn", False)[: 1 if len(read_fleet(module, "").parts[0].layers) > 2 else 2]:
             GeneratorBank.from_modules([module], check=check)
             assert traces(module) == before
 
@@ -168,13 +272,13 @@ def test_own_generators_and_parameters_changed_in_forward_are_put_back():
 
 
 def test_contradictions_name_the_module_the_call_and_the_cause():
-    module = build(WRONG["tanh"])
+    module = build(WRONG["relu"])
     with pytest.raises(ValueError, match=r"invert: module 1 'b' \(After\)") as caught:
         invert({"a": Base(), "b": module}, targets_for(module))
     message = str(caught.value)
     assert re.search(r"module\(latents of shape \(\d+, 4\), n_steps=30\) differs", message)
-    assert re.search(r"from step 1 on, by up to 0\.\d+ of the largest value", message)
-    assert "tanh after nn.Linear" in message
+    assert re.search(r"from step 1 on, by up to [\d.]+ of the largest value", message)
+    assert "relu after nn.Linear" in message
     assert "micfast.check" in message
     with pytest.warns(UserWarning, match="module 1 'b'"):
         found = invert({"a": Base(), "b": module}, targets_for(module), check="warn")
@@ -184,21 +288,15 @@ def test_contradictions_name_the_module_the_call_and_the_cause():
 @pytest.mark.parametrize(
     ("name", "cause"),
     [
-        ("sigmoid", "sigmoid"),
         ("softmax", "softmax over the channels"),
         ("cut off", "cut off"),
         ("summed", "added up over time"),
         ("flipped", "reverse order"),
-        ("Denormalised", "scaled or shifted"),
         ("noise", "noise"),
         ("FirstOutputDropped", "first output left out"),
         ("EverySecond", "every second"),
-        ("EveryStep", "input of every step"),
-        ("Autoregressive", "autoregressive"),
-        ("LatentIsH0", "initial state"),
         ("StateBetweenCalls", "state kept"),
         ("latent softmaxed", "softmax of the latent"),
-        ("norm_of_running_statistics", "scaled"),
     ],
 )
 def test_causes_are_told(name, cause):

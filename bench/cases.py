@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from micfast import Weights
+from micfast import Decoder, Weights
 from micfast.kernels.reference_training import sample_episode
 
 N_TYPE_SETS = 20
@@ -44,6 +44,14 @@ class InversionCase:
     def flop(self) -> int:
         """Matrix work: forward, and backward to the state (of equal size)."""
         return 4 * (4 * self.H**2 + self.O * self.H) * self.T * self.I * self.amount
+
+
+@dataclass(frozen=True)
+class DecoderCase(InversionCase):
+    """The same in decoders of another structure (see :class:`micfast.Decoder`)."""
+
+    latent: str = "first"
+    output: str = "identity"
 
 
 @dataclass(frozen=True)
@@ -207,9 +215,12 @@ def make_problem(case: Case) -> Problem:
     # Twice as wide as torch starts them, so that a module's input matters as after training.
     bound = 2 / case.H**0.5
     M, H, K, O, T = case.M, case.H, case.K, case.O, case.T
-    shapes = ((M, 4 * H, K), (M, 4 * H, H), (M, 4 * H), (M, O, H), (M, O))
+    decoder = Decoder(case.latent, case.output) if isinstance(case, DecoderCase) else Decoder()
+    R = 2 * H if decoder.sets_state else 4 * H  # h_0 and c_0, or gates
+    shapes = ((M, R, K), (M, 4 * H, H), (M, 4 * H), (M, O, H), (M, O))
     weights = Weights(
-        *(torch.empty(shape).uniform_(-bound, bound, generator=generator) for shape in shapes)
+        *(torch.empty(shape).uniform_(-bound, bound, generator=generator) for shape in shapes),
+        decoder=decoder,
     )
     if isinstance(case, InversionCase):
         targets = _smooth_sequences(case.N, T, O, generator)

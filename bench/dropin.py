@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
-from bench.cases import InversionCase, InversionProblem, make_problem, shrink
+from bench.cases import DecoderCase, InversionCase, InversionProblem, make_problem, shrink
 from bench.peers.base import Peer
 from bench.peers.ours import Micfast
 from bench.peers.pytorch import NnLstm
 
-__all__ = ["CASES", "dropin_table", "measure_dropin"]
+__all__ = ["CASES", "DECODER_CASES", "dropin_table", "measure_dropin"]
 
 Row = dict[str, Any]
 
@@ -47,6 +47,32 @@ CASES = tuple(
     InversionCase(f"drop-in-{M}x{N}x{T}x{H}x{O}", M=M, N=N, H=H, K=4, O=O, T=T, I=10)
     for M, N, T, H, O in _SIZES
 )
+# Each place where the latent enters, and each map of the outputs: as a batch, and one target.
+DECODER_CASES = tuple(
+    DecoderCase(
+        f"drop-in-{latent}-{output}-{N}x{H}",
+        M=1,
+        N=N,
+        H=H,
+        K=4,
+        O=2,
+        T=100,
+        I=10,
+        latent=latent,
+        output=output,
+    )
+    for latent, output in (
+        ("every", "identity"),
+        ("state", "identity"),
+        ("tanh_state", "identity"),
+        ("first", "tanh"),
+        ("first", "sigmoid"),
+        ("first", "exp"),
+        ("first", "softplus"),
+        ("every", "tanh"),
+    )
+    for N, H in ((1, 10), (200, 10), (200, 32))
+)
 # The loop runs at most this many modules: more cost it the same each.
 _LOOP_MODULES = 5
 _LEAST_SECONDS, _MOST_RUNS = 0.3, 7
@@ -54,9 +80,9 @@ _LEAST_SECONDS, _MOST_RUNS = 0.3, 7
 
 def measure_dropin(n_threads: int, quick: bool, say: Callable[[str], None]) -> list[Row]:
     """Rows of the suite: seconds of CPU and wall time, by peer and thread count."""
-    cases = {shrink(case) for case in CASES[:2]} if quick else CASES
+    quick_cases = (*map(shrink, CASES[1:2]), *map(shrink, DECODER_CASES[::8]))
     rows = []
-    for case in sorted(cases, key=lambda case: CASES.index(case) if case in CASES else 0):
+    for case in quick_cases if quick else (*CASES, *DECODER_CASES):
         say(f"drop-in: {case.id}")
         problem = make_problem(case)
         assert isinstance(problem, InversionProblem)
@@ -129,4 +155,5 @@ def dropin_table(rows: list[Row]) -> list[str]:
 
 def _name(row: Row) -> str:
     case = row["case"]
-    return "x".join(str(case[letter]) for letter in "MNTHO")
+    kind = f"{case['latent']} {case['output']} " if "latent" in case else ""
+    return kind + "x".join(str(case[letter]) for letter in "MNTHO")

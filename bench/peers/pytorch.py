@@ -38,7 +38,9 @@ class TorchModule(nn.Module):
     def __init__(self, weights: Weights, module: int) -> None:
         super().__init__()
         W_ih, W_hh, b, W_out, b_out = (w[module] for w in weights)
-        self.lstm = nn.LSTM(W_ih.shape[1], W_hh.shape[1])
+        self.decoder = weights.decoder
+        n_inputs = 1 if self.decoder.sets_state else W_ih.shape[1]
+        self.lstm = nn.LSTM(n_inputs, W_hh.shape[1])
         self.FC = nn.Linear(W_out.shape[1], W_out.shape[0])
         values = {
             "lstm.weight_ih_l0": W_ih,
@@ -48,12 +50,31 @@ class TorchModule(nn.Module):
             "FC.weight": W_out,
             "FC.bias": b_out,
         }
+        if self.decoder.sets_state:
+            self.to_state = nn.Linear(W_ih.shape[1], W_ih.shape[0], bias=False)
+            values |= {"to_state.weight": W_ih, "lstm.weight_ih_l0": torch.zeros(len(b), 1)}
         self.load_state_dict(values)
 
     def forward(self, z: Tensor, n_steps: int) -> Tensor:
         """Draw (N, T, O) from latents (N, K)."""
-        x = torch.cat([z[None], z.new_zeros(n_steps - 1, *z.shape)])
-        return self.FC(self.lstm(x)[0]).transpose(0, 1)
+        state = None
+        if self.decoder.sets_state:
+            start = self.to_state(z)
+            start = torch.tanh(start) if self.decoder.latent == "tanh_state" else start
+            h, c = start.chunk(2, dim=1)
+            state = h[None].contiguous(), c[None].contiguous()
+            x = z.new_zeros(n_steps, len(z), 1)
+        elif self.decoder.latent == "every":
+            x = z[None].expand(n_steps, *z.shape)
+        else:
+            x = torch.cat([z[None], z.new_zeros(n_steps - 1, *z.shape)])
+        drawn = self.FC(self.lstm(x, state)[0]).transpose(0, 1)
+        output = self.decoder.output
+        if output == "identity":
+            return drawn
+        return (
+            nn.functional.softplus(drawn) if output == "softplus" else getattr(torch, output)(drawn)
+        )
 
 
 Loss = Callable[[TorchModule, Tensor, Tensor], Tensor]

@@ -29,7 +29,7 @@ struct NarrowTangentState {
     x = arena.take<T>(members * s.input_size);
     const int64_t entry = sets_state(w.decoder) ? w.decoder.n_states : 4;
     start = drive = arena.take<T>(w.decoder.latent == Latent::kFirst ? 0 : members * entry * units);
-    slopes = arena.take<T>(s.output_size * kLanes<T>);
+    slopes = arena.take<T>(maps_outputs(w) ? s.output_size * kLanes<T> : 0);
     y = arena.take<T>((1 + n_directions) * s.output_size * kLanes<T>);
     out = arena.take<T>(vectors_of<T>(s.output_size) * Vec<T>::kWidth);
     n_targets = kTileTargets;

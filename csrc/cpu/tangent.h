@@ -31,7 +31,7 @@ struct TangentState {
   T* c;       // [1 + D, H]
   T* y;       // [1 + D, O]
   T* drive;   // [1 + D, 4H]: as in SequenceState
-  T* slopes;  // [max(H, O)]: of the outputs' map, or of the initial state's
+  T* slopes;  // [O] or [max(H, O)]: of the outputs' map, or of the initial state's
 
   void take(Arena& arena, const Sizes& s, int64_t n_directions, const Weights<T>& w = {}) {
     const int64_t rows = (1 + n_directions) * kLanes<T>, H = s.hidden_size, O = s.output_size;
@@ -40,7 +40,8 @@ struct TangentState {
     c = arena.take<T>(rows * H);
     y = arena.take<T>(rows * O);
     drive = arena.take<T>(w.decoder.latent == Latent::kEvery ? rows * 4 * H : 0);
-    slopes = arena.take<T>((H > O ? H : O) * kLanes<T>);
+    const bool is_tanh = w.decoder.latent == Latent::kTanhState;
+    slopes = arena.take<T>((is_tanh && H > O ? H : is_tanh || maps_outputs(w) ? O : 0) * kLanes<T>);
   }
 };
 

@@ -829,6 +829,39 @@ class Seq2SeqFedBack(nn.Module):
         return torch.cat(drawn)
 
 
+@public(latent="state")
+class Seq2SeqBothFedBack(Seq2SeqFedBack):
+    """The same from (h, c)."""
+
+    def state(self, z):
+        return tuple(part[None].contiguous() for part in z.chunk(2, dim=1))
+
+    def forward(self, z, seq_len):
+        x, state, drawn = torch.zeros(1, len(z), O, dtype=z.dtype), self.state(z), []
+        for _ in range(seq_len):
+            h, state = self.lstm(x, state)
+            x = self.out(h)
+            drawn.append(x)
+        return torch.cat(drawn)
+
+
+@public(latent="tanh_state", output="sigmoid")
+class TanhStateFedBack(Seq2SeqBothFedBack):
+    """h_0 = c_0 = tanh(Linear(z)); the read-outs are fed back, and mapped at the end."""
+
+    def __init__(self):
+        super().__init__()
+        self.start = nn.Linear(K, H)
+        self.lstm, self.out = nn.LSTM(O, H), nn.Linear(H, O)
+
+    def state(self, z):
+        h = torch.tanh(self.start(z))[None]
+        return h, h
+
+    def forward(self, z, seq_len):
+        return torch.sigmoid(super().forward(z, seq_len))
+
+
 @public(latent="every", output="tanh")
 class TanhGenerator(nn.Module):
     """A recurrent generator: the latent repeated at each step, tanh at the end."""

@@ -141,8 +141,7 @@ def options_of(parts: Parts, decoder: Decoder | None) -> list[Structure]:
             f"{parts.where}: {decoder} needs other layers than nn.LSTM({parts.lstm.input_size}, "
             f"{parts.lstm.hidden_size}), nn.Linear({parts.linear.in_features}, "
             f"{parts.linear.out_features}) and {len(parts.entries)} nn.Linear for the latent; or "
-            "it cannot be expressed by micfast's weights (mapped outputs fed back, or h_0 and c_0 "
-            "with a first input of zeros)"
+            "it cannot be expressed by micfast's weights"
         )
     return options
 

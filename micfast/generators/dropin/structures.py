@@ -17,6 +17,9 @@ from torch import Tensor
 from micfast.kernels.decoder import OUTPUTS, Decoder
 from micfast.kernels.weights import Weights
 
+# A gate's bias that shuts it.
+_SHUT = -1e4
+
 __all__ = ["Layers", "Structure", "replace_weights", "structures", "with_affine"]
 
 
@@ -78,10 +81,14 @@ class Structure:
         if decoder.sets_state:
             W_z, b_state = self._state(entries, len(W_hh) // 4, W_hh)
             if self.decoder.feeds_back and not self.starts_from_output:
-                # h_0 alone, without tanh: its first step has recurrent weights of its own.
-                b_first = b_first + W_hh_first @ b_state
-                W_z, b_state = W_hh_first @ W_z, None
-                decoder = decoder.replace(latent="first")
+                # The read-out of h_0 is not fed back: the first step's recurrent weights differ.
+                if decoder.latent == "state" and self.states == (0, None):
+                    b_first = b_first + W_hh_first @ b_state
+                    W_z, b_state = W_hh_first @ W_z, None
+                    decoder = decoder.replace(latent="first")
+                elif self.states[0] is not None:
+                    new = _without_first_output(W_z, b_state, W_hh, b, b_first, W_out, W_y, decoder)
+                    W_z, b_state, W_hh, b, b_first, W_out = new
         elif entries:
             ((L, bias),) = entries
             constant = W_z @ bias
@@ -114,6 +121,48 @@ class Structure:
         maps = [torch.zeros_like(L[0]) if i is None else L[i] for i in chosen]
         biases = [torch.zeros_like(bias[0]) if i is None else bias[i] for i in chosen]
         return torch.cat(maps), torch.cat(biases)
+
+
+def _without_first_output(
+    W_z: Tensor,
+    b_state: Tensor,
+    W_hh: Tensor,
+    b: Tensor,
+    b_first: Tensor,
+    W_out: Tensor,
+    W_y: Tensor,
+    decoder: Decoder,
+) -> tuple[Tensor, ...]:
+    """Weights with further units that take the read-out of h_0 from the gates of the first step.
+
+    They start as that read-out (through tanh: as h_0), and are zero ever after, since their input
+    and output gates are shut.
+    """
+    O, H = W_out.shape
+    by_h = decoder.latent == "tanh_state"
+    start, bias = (W_z[:H], b_state[:H]) if by_h else (W_out @ W_z[:H], W_out @ b_state[:H])
+    taken = W_y @ W_out if by_h else W_y
+    n = len(start)
+
+    def gates(old: Tensor, new: Tensor) -> Tensor:
+        """Gate rows of all units."""
+        pairs = zip(old.chunk(4), new.chunk(4), strict=True)
+        return torch.cat([rows for pair in pairs for rows in pair])
+
+    def states(old: Tensor, new: Tensor) -> Tensor:
+        """Rows of h_0, and of c_0 if it is set, of all units."""
+        return torch.cat([old[:H], new, old[H:], torch.zeros_like(new[: len(old[H:]) and n])])
+
+    shut = W_hh.new_zeros(4, n)
+    shut[[0, 3]] = _SHUT
+    return (
+        states(W_z, start),
+        states(b_state, bias),
+        gates(torch.cat([W_hh, -taken], dim=1), W_hh.new_zeros(4 * n, H + n)),
+        gates(b, shut.flatten()),
+        gates(b_first, W_hh.new_zeros(4 * n)),
+        torch.cat([W_out, W_out.new_zeros(O, n)], dim=1),
+    )
 
 
 def with_affine(weights: Weights, scale: Tensor, shift: Tensor) -> Weights:
@@ -176,6 +225,5 @@ def _entries(D: int, H: int, O: int, entries: tuple[tuple[int, int], ...]) -> It
             yield Structure(Decoder(latent), n_latents, states)
         for n_latents, states in ways if D == O else []:
             fed = Decoder(latent, feeds_back=True)
-            if latent == "state" and states == (0, None):
-                yield Structure(fed, n_latents, states)
+            yield Structure(fed, n_latents, states)
             yield Structure(fed, n_latents, states, starts_from_output=True)

@@ -12,10 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from micfast.kernels import launch, operators, reference, reference_training
+from micfast.kernels import (
+    launch,
+    operators,
+    reference,
+    reference_lm,
+    reference_projected,
+    reference_training,
+    training_operators,
+)
 from micfast.kernels.backend import resolve_backend
+from micfast.kernels.decoder import Decoder
 from micfast.kernels.execution import Execution
 from micfast.kernels.reference import InvertResult, Structure
+from micfast.kernels.reference_lm import TrainLMResult
+from micfast.kernels.reference_projected import TrainProjectedResult
 from micfast.kernels.reference_training import TrainResult
 from micfast.kernels.weights import Weights
 from micfast.progress import Report
@@ -155,3 +166,65 @@ def train(
     with launch.running(execution.n_threads, report):
         operator = torch.ops.micfast.train
         return TrainResult(*operator(*weights, *fleet, *settings, *weights.structure))
+
+
+def train_projected(
+    weights: Weights,
+    fleet: tuple[Tensor, ...],
+    settings: tuple,
+    execution: Execution,
+    report: Report,
+) -> TrainProjectedResult:
+    """Run the operator ``train_projected``: ``fleet`` and ``settings`` in the schema's order."""
+    training_operators.check_train_projected([*weights], fleet, settings)
+    definition: Callable[..., TrainProjectedResult] = reference_projected.train_projected
+    found = _run_on_cpu("train_projected", definition, weights, fleet, settings, execution, report)
+    return TrainProjectedResult(*found)
+
+
+def train_lm(
+    weights: Weights,
+    fleet: tuple[Tensor, ...],
+    settings: tuple,
+    execution: Execution,
+    report: Report,
+) -> TrainLMResult:
+    """Run the operator ``train_lm``: ``fleet`` and ``settings`` in the schema's order."""
+    training_operators.check_train_lm([*weights], fleet, settings)
+    definition: Callable[..., TrainLMResult] = reference_lm.train_lm
+    found = _run_on_cpu("train_lm", definition, weights, fleet, settings, execution, report)
+    return TrainLMResult(*found)
+
+
+def _run_on_cpu(
+    name: str,
+    definition: Callable[..., Sequence[Tensor]],
+    weights: Weights,
+    fleet: tuple[Tensor, ...],
+    settings: tuple,
+    execution: Execution,
+    report: Report,
+) -> Sequence[Tensor]:
+    """Run an operator that has no CUDA kernel; under "auto", a GPU's tensors visit the CPU."""
+    device, tensors = weights.device, [*weights, *fleet]
+    if weights.decoder != Decoder() or any(more is not None for more in weights.structure[2:]):
+        raise ValueError(
+            f"{name}: this training is for modules that see the latent at the first step and have "
+            f"linear outputs, these are {weights.decoder}; train them with method='adam'"
+        )
+    if execution.backend == "torch" or resolve_backend("auto", "cpu") == "torch":
+        resolve_backend(execution.backend, device)
+        with _plain_torch():
+            usable = _usable(tensors)
+            return definition(usable[:5], *usable[5:], *settings, progress=report)
+    if execution.backend != "auto":
+        resolve_backend(execution.backend, device)
+    if execution.backend == "cuda":
+        raise RuntimeError(
+            f"{name}: backend 'cuda' has no kernel for this training; use 'auto', which takes the "
+            "CPU, or 'torch'"
+        )
+    with launch.running(execution.n_threads, report):
+        on_cpu = [tensor.to("cpu") for tensor in tensors]
+        found = getattr(torch.ops.micfast, name)(*on_cpu, *settings)
+    return [tensor.to(device) for tensor in found]

@@ -15,76 +15,26 @@ import torch
 from torch import Tensor
 
 from micfast.kernels import launch, reference
+from micfast.kernels.definition import (
+    NOTHING_MISSING,
+    WEIGHTS,
+    check_adam,
+    check_shape,
+    extents_in_order,
+    operator,
+    require,
+)
 from micfast.kernels.reference import Structure
 from micfast.kernels.weights import check_weights
 
-__all__ = ["check_train", "differentiable_generate", "extents"]
+__all__ = ["check_train", "differentiable_generate"]
 
-_WEIGHTS = "Tensor W_ih, Tensor W_hh, Tensor b, Tensor W_out, Tensor b_out"
 _SIX_TENSORS = "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 _EIGHT_TENSORS = _SIX_TENSORS.replace(")", ", Tensor, Tensor)")
 # Where the latent enters, what follows the read-out, and further weights. The affine map by
 # constants after `generate` is torch's.
 _DRAWN = 'str latent="first", str output="identity", Tensor? b_first=None, Tensor? b_state=None'
 _STRUCTURE = f"{_DRAWN}, Tensor? scale=None, Tensor? shift=None"
-# What the kernels are told where no value is missing: no lengths, counts and order.
-_NOTHING_MISSING = [0, 0, 0]
-
-
-def _operator(
-    name: str, schema: str, fake: Callable[..., Any]
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Define an operator whose CPU and CUDA kernel is the decorated function.
-
-    define() and impl() rather than custom_op(): the first call through the latter imports torch's
-    compiler, which takes a second or two.
-    """
-
-    def add(kernel: Callable[..., Any]) -> Callable[..., Any]:
-        torch.library.define(f"micfast::{name}", schema, tags=torch.Tag.pt2_compliant_tag)
-        torch.library.impl(f"micfast::{name}", ["cpu", "cuda"])(kernel)
-        torch.library.register_fake(f"micfast::{name}")(fake)
-        return kernel
-
-    return add
-
-
-# -- checks --------------------------------------------------------------------------------------
-
-
-def _check_shape(
-    where: str, name: str, tensor: Tensor, like: Tensor, shape: str, *sizes: int | None
-) -> None:
-    """Require the weights' dtype and device, and the sizes given; None allows any."""
-    if tensor.dtype != like.dtype:
-        raise TypeError(
-            f"{where}: {name} must have the dtype of the weights, {like.dtype}, got {tensor.dtype}"
-        )
-    if tensor.device != like.device:
-        raise ValueError(
-            f"{where}: {name} must be on the device of the weights, {like.device}, "
-            f"got {tensor.device}"
-        )
-    fits = len(tensor.shape) == len(sizes)
-    for size, got in zip(sizes, tensor.shape, strict=False):
-        fits = fits and size in (None, got)
-    if not fits:
-        expected = ", ".join("any" if s is None else str(s) for s in sizes)
-        raise ValueError(
-            f"{where}: {name} must have shape {shape} = ({expected}), got {tuple(tensor.shape)}"
-        )
-
-
-def _require(condition: bool, where: str, name: str, rule: str, value: object) -> None:
-    if not condition:
-        raise ValueError(f"{where}: {name} must be {rule}, got {value}")
-
-
-def _check_adam(where: str, lr: float, beta1: float, beta2: float, eps: float) -> None:
-    _require(lr >= 0, where, "lr", "at least 0", lr)
-    _require(0 <= beta1 < 1, where, "beta1", "from 0 to below 1", beta1)
-    _require(0 <= beta2 < 1, where, "beta2", "from 0 to below 1", beta2)
-    _require(eps >= 0, where, "eps", "at least 0", eps)
 
 
 def _dense(weights: Sequence[Tensor], structure: Structure) -> tuple[list[Tensor], Structure]:
@@ -110,8 +60,8 @@ def _check_generate(
     where: str, weights: Sequence[Tensor], latents: Tensor, n_steps: int, structure: Structure
 ) -> tuple[int, int, int, int, int, int]:
     M, H, K, O = check_weights(where, weights, structure)
-    _check_shape(where, "latents", latents, weights[0], "(M, N, K)", M, None, K)
-    _require(n_steps >= 1, where, "n_steps", "at least 1", n_steps)
+    check_shape(where, "latents", latents, weights[0], "(M, N, K)", M, None, K)
+    require(n_steps >= 1, where, "n_steps", "at least 1", n_steps)
     return M, latents.shape[1], n_steps, H, K, O
 
 
@@ -120,9 +70,9 @@ def _fake_generate(*arguments: Any) -> Tensor:
     return latents.new_empty(latents.shape[0], latents.shape[1], n_steps, W_out.shape[1])
 
 
-@_operator(
+@operator(
     "generate",
-    f"({_WEIGHTS}, Tensor latents, SymInt n_steps, {_DRAWN}) -> Tensor",
+    f"({WEIGHTS}, Tensor latents, SymInt n_steps, {_DRAWN}) -> Tensor",
     fake=_fake_generate,
 )
 def _generate(*arguments: Any) -> Tensor:
@@ -147,9 +97,9 @@ def _fake_generate_backward(*arguments: Any) -> tuple[Tensor, ...]:
     return (*like, *_like(Structure(*arguments[7:]), arguments[0]))
 
 
-@_operator(
+@operator(
     "generate_backward",
-    f"({_WEIGHTS}, Tensor latents, Tensor d_outputs, {_DRAWN}) -> {_EIGHT_TENSORS}",
+    f"({WEIGHTS}, Tensor latents, Tensor d_outputs, {_DRAWN}) -> {_EIGHT_TENSORS}",
     fake=_fake_generate_backward,
 )
 def _generate_backward(*arguments: Any) -> tuple[Tensor, ...]:
@@ -158,7 +108,7 @@ def _generate_backward(*arguments: Any) -> tuple[Tensor, ...]:
     where = "generate_backward"
     sizes = _check_generate(where, weights, latents, d_outputs.shape[2], structure)
     M, N, T, _, _, O = sizes
-    _check_shape(where, "d_outputs", d_outputs, latents, "(M, N, T, O)", M, N, T, O)
+    check_shape(where, "d_outputs", d_outputs, latents, "(M, N, T, O)", M, N, T, O)
     weights, structure = _dense(weights, structure)
     latents, d_outputs = launch.dense(latents, d_outputs)
     d_weights = [torch.empty_like(w) for w in weights]
@@ -379,35 +329,6 @@ def differentiable_generate(*arguments: Any) -> Tensor:
     return _Generate.apply(*arguments)
 
 
-# -- missing values --------------------------------------------------------------------------------
-
-
-def extents(sequences: Tensor) -> tuple[Tensor, Tensor]:
-    """Lengths of sequences (..., T, O) up to the last value that is not NaN; numbers of values.
-
-    Both int64 of shape (...).
-    """
-    known = ~sequences.isnan()
-    steps = torch.arange(1, sequences.shape[-2] + 1, dtype=torch.int32, device=known.device)
-    lengths = (known.any(dim=-1) * steps).amax(dim=-1).long()
-    return lengths, known.sum(dim=(-2, -1))
-
-
-def _extents_in_order(
-    sequences: Tensor, work_of: Callable[[Tensor], Tensor] = lambda lengths: lengths
-) -> list[Tensor]:
-    """Lengths and counts of values, and the order in which the kernel works.
-
-    Items of similar length share a block, longest first, so that the threads end together;
-    ``work_of`` derives an item's work from the lengths. Empty if no value is missing; on a GPU,
-    where that answer would cost a synchronisation, never.
-    """
-    lengths, counts = extents(sequences)
-    if not counts.is_cuda and bool((counts == sequences.shape[-2] * sequences.shape[-1]).all()):
-        return []
-    return [lengths, counts, work_of(lengths).argsort(descending=True, stable=True)]
-
-
 # -- searches --------------------------------------------------------------------------------------
 
 
@@ -440,25 +361,25 @@ def _run_search(
     """Check the arguments and run a kernel; ``settings`` are the kernel's own."""
     *weights, targets, init = tensors
     M, H, K, O = check_weights(where, weights, structure)
-    _check_shape(where, "targets", targets, weights[0], "(N, T, O)", None, None, O)
+    check_shape(where, "targets", targets, weights[0], "(N, T, O)", None, None, O)
     N, T, _ = targets.shape
-    _require(T >= 1, where, "the number of steps of targets", "at least 1", T)
-    _check_shape(where, "init", init, weights[0], "(M or 1, N or 1, S, K)", None, None, None, K)
+    require(T >= 1, where, "the number of steps of targets", "at least 1", T)
+    check_shape(where, "init", init, weights[0], "(M or 1, N or 1, S, K)", None, None, None, K)
     n_starts = init.shape[2]
     if init.shape[0] not in (1, M) or init.shape[1] not in (1, N) or n_starts < 1:
         raise ValueError(
             f"{where}: init must have shape ({M} or 1, {N} or 1, S, {K}) with S >= 1, "
             f"got {tuple(init.shape)}"
         )
-    _require(n_iter >= 0, where, "n_iter", "at least 0", n_iter)
-    _require(tol >= 0, where, "tol", "at least 0", tol)
+    require(n_iter >= 0, where, "n_iter", "at least 0", n_iter)
+    require(tol >= 0, where, "tol", "at least 0", tol)
     weights, structure = _dense(weights, structure)
     targets, init = launch.dense(targets, init)
     outputs = _search_outputs(weights[0], targets, init, n_iter, return_history)
     addresses = launch.addresses(outputs)
     if not return_history:
         addresses[-2:] = [0, 0]
-    missing = _extents_in_order(targets) if omit_nan else []
+    missing = extents_in_order(targets) if omit_nan else []
     search = (
         (M, N * n_starts, T, H, K, O),
         launch.weight_arguments(weights, structure),
@@ -467,16 +388,16 @@ def _run_search(
         (n_starts, n_iter),
         tol,
         addresses,
-        launch.addresses(missing) or _NOTHING_MISSING,
+        launch.addresses(missing) or NOTHING_MISSING,
     )
     launch.run(where, targets, search, *settings)
     return outputs
 
 
-_SEARCH = f"({_WEIGHTS}, Tensor targets, Tensor init, SymInt n_iter"
+_SEARCH = f"({WEIGHTS}, Tensor targets, Tensor init, SymInt n_iter"
 
 
-@_operator(
+@operator(
     "invert",
     f"{_SEARCH}, float lr, float beta1, float beta2, float eps, bool unprojected_error, "
     f"bool return_history, float tol, bool omit_nan=False, {_STRUCTURE}) -> {_SIX_TENSORS}",
@@ -485,12 +406,12 @@ _SEARCH = f"({_WEIGHTS}, Tensor targets, Tensor init, SymInt n_iter"
 def _invert(*arguments: Any) -> tuple[Tensor, ...]:
     n_iter, lr, beta1, beta2, eps, unprojected_error, return_history, tol, *rest = arguments[7:]
     adam = (lr, beta1, beta2, eps)
-    _check_adam("invert", *adam)
+    check_adam("invert", *adam)
     search = (n_iter, return_history, tol, bool(rest and rest[0]), Structure(*rest[1:]))
     return _run_search("invert", arguments[:7], *search, adam, unprojected_error)
 
 
-@_operator(
+@operator(
     "invert_lm",
     f"{_SEARCH}, float damping, bool simplex, bool return_history, float tol, "
     f"bool omit_nan=False, {_STRUCTURE}) -> {_SIX_TENSORS}",
@@ -498,7 +419,7 @@ def _invert(*arguments: Any) -> tuple[Tensor, ...]:
 )
 def _invert_lm(*arguments: Any) -> tuple[Tensor, ...]:
     n_iter, damping, simplex, return_history, tol, *rest = arguments[7:]
-    _require(0 < damping < float("inf"), "invert_lm", "damping", "finite and above 0", damping)
+    require(0 < damping < float("inf"), "invert_lm", "damping", "finite and above 0", damping)
     search = (n_iter, return_history, tol, bool(rest and rest[0]), Structure(*rest[1:]))
     return _run_search("invert_lm", arguments[:7], *search, damping, simplex)
 
@@ -513,9 +434,9 @@ def _fake_train(*arguments: Any) -> tuple[Tensor, ...]:
     return (*trained, curve, *_like(Structure(*arguments[17:]), W_ih))
 
 
-@_operator(
+@operator(
     "train",
-    f"({_WEIGHTS}, Tensor type_sets, Tensor set_index, Tensor noise_in, Tensor noise_out, "
+    f"({WEIGHTS}, Tensor type_sets, Tensor set_index, Tensor noise_in, Tensor noise_out, "
     "Tensor seeds, SymInt n_episodes, float lr, float beta1, float beta2, float eps, "
     f"SymInt n_curve, bool omit_nan=False, {_STRUCTURE}) -> {_EIGHT_TENSORS}",
     fake=_fake_train,
@@ -526,7 +447,7 @@ def _train(*arguments: Any) -> tuple[Tensor, ...]:
     adam, omit_nan = (lr, beta1, beta2, eps), bool(rest and rest[0])
     structure = Structure(*rest[1:])
     sizes = check_train(weights, fleet, n_episodes, n_curve, omit_nan, structure)
-    _check_adam("train", *adam)
+    check_adam("train", *adam)
     n_curve = min(n_curve, n_episodes)
     initial, structure = _dense(weights, structure)
     type_sets, set_index, noise_in, noise_out, seeds = launch.dense(*fleet)
@@ -534,7 +455,7 @@ def _train(*arguments: Any) -> tuple[Tensor, ...]:
     more = _like(structure, type_sets)
     loss_curve = type_sets.new_empty(sizes[0], n_curve)
     missing = (
-        _extents_in_order(type_sets, lambda lengths: lengths.sum(dim=(1, 2))[set_index])
+        extents_in_order(type_sets, lambda lengths: lengths.sum(dim=(1, 2))[set_index])
         if omit_nan
         else []
     )
@@ -547,7 +468,7 @@ def _train(*arguments: Any) -> tuple[Tensor, ...]:
         (type_sets.shape[2], n_episodes, n_curve),
         adam,
         _given([*trained, *more]),
-        launch.addresses(missing) or _NOTHING_MISSING,
+        launch.addresses(missing) or NOTHING_MISSING,
     )
     return (*trained, loss_curve, *more)
 
@@ -571,22 +492,22 @@ def check_train(
     type_sets, set_index, noise_in, noise_out, seeds = fleet
     M, H, K, O = check_weights("train", weights, structure)
     shape = "(S, K, V, T, O)"
-    _check_shape("train", "type_sets", type_sets, weights[0], shape, None, K, None, None, O)
+    check_shape("train", "type_sets", type_sets, weights[0], shape, None, K, None, None, O)
     n_sets, _, n_variants, T, _ = type_sets.shape
-    _require(n_variants >= 1, "train", "the number of variants in type_sets", ">= 1", n_variants)
-    _require(T >= 1, "train", "the number of steps of type_sets", "at least 1", T)
+    require(n_variants >= 1, "train", "the number of variants in type_sets", ">= 1", n_variants)
+    require(T >= 1, "train", "the number of steps of type_sets", "at least 1", T)
     integers = weights[0].new_empty(0, dtype=torch.int64)
     numbers = weights[0].new_empty(0, dtype=torch.float64)
-    _check_shape("train", "set_index", set_index, integers, "(M,)", M)
-    _check_shape("train", "seeds", seeds, integers, "(M,)", M)
-    _require(n_episodes >= 0, "train", "n_episodes", "at least 0", n_episodes)
-    _require(n_curve >= 1, "train", "n_curve", "at least 1", n_curve)
+    check_shape("train", "set_index", set_index, integers, "(M,)", M)
+    check_shape("train", "seeds", seeds, integers, "(M,)", M)
+    require(n_episodes >= 0, "train", "n_episodes", "at least 0", n_episodes)
+    require(n_curve >= 1, "train", "n_curve", "at least 1", n_curve)
     inside = bool(((set_index >= 0) & (set_index < n_sets)).all())
-    _require(inside, "train", "set_index", f"from 0 to {n_sets - 1}", set_index.tolist())
+    require(inside, "train", "set_index", f"from 0 to {n_sets - 1}", set_index.tolist())
     for name, noise in (("noise_in", noise_in), ("noise_out", noise_out)):
-        _check_shape("train", name, noise, numbers, "(M,)", M)
+        check_shape("train", name, noise, numbers, "(M,)", M)
         valid = bool(((noise >= 0) & torch.isfinite(noise)).all())
-        _require(valid, "train", name, "finite and at least 0", noise.tolist())
+        require(valid, "train", name, "finite and at least 0", noise.tolist())
     if omit_nan and bool(type_sets.isnan().flatten(-2).all(dim=-1).any()):
         raise ValueError("train: every type in type_sets must hold a value that is not NaN")
     return M, 0, T, H, K, O

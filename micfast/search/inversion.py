@@ -16,8 +16,8 @@ from micfast.generators.bank import GeneratorBank
 from micfast.generators.labels import Label, label_array
 from micfast.kernels.backend import resolve_backend
 from micfast.kernels.decoder import Decoder
+from micfast.kernels.definition import extents
 from micfast.kernels.execution import Execution
-from micfast.kernels.operators import extents
 from micfast.kernels.reference import InvertResult
 from micfast.progress import part_of, reporter
 from micfast.search.problem import read_problem

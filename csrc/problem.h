@@ -164,6 +164,31 @@ struct TrainProblem {
   const int64_t* order = nullptr;    // in [M], or null
 };
 
+// Training with the read-out solved at every step, by projected Adam.
+template <class T>
+struct TrainProjectedProblem {
+  Sizes sizes;                // n_targets is not used
+  Weights<T> initial;         // W_out and b_out are not read
+  const T* type_sets;         // in  [S, K, T, O]
+  const double* row_weights;  // in  [S, K], what a squared residual of the type counts
+  const int64_t* set_index;   // in  [M], below S
+  const double* noise_in;     // in  [M], standard deviation
+  const double* noise_out;    // in  [M], standard deviation
+  const int64_t* seeds;       // in  [M]
+  int64_t n_train_steps;
+  AdamSettings adam;  // used with bias correction
+  double clip_norm;   // largest norm of a module's gradient
+  double ridge;
+  int64_t n_curve;           // points of the loss curve, at most n_train_steps
+  int64_t n_grams;           // O where some step misses a part of its values, otherwise 1
+  WeightOutputs<T> trained;  // out
+  T* loss_curve;             // out [M, n_curve]
+  T* errors;                 // out [M]
+  // Both null; or NaN in the types is a missing value.
+  const int64_t* lengths = nullptr;  // in [S, K], steps up to each type's last value
+  const int64_t* order = nullptr;    // in [M], a permutation: as in SearchProblem
+};
+
 // How a running job is watched and stopped. `units` counts finished iterations or episodes of a
 // work item; the kernel returns early, its outputs incomplete, once tick() answers false.
 struct Monitor {
@@ -186,6 +211,7 @@ struct KernelSet {
   JobKernel<T, InvertProblem> invert;
   JobKernel<T, InvertLMProblem> invert_lm;
   JobKernel<T, TrainProblem> train;
+  JobKernel<T, TrainProjectedProblem> train_projected;
   // y[i] = sigmoid(x[i]) or tanh(x[i]): the kernel's own activations, for the accuracy test.
   void (*sigmoid)(const T* x, T* y, int64_t n);
   void (*tanh)(const T* x, T* y, int64_t n);

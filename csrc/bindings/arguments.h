@@ -145,4 +145,36 @@ TrainProblem<T> train_of(const TrainArguments& a) {
           pointer<const int64_t>(extents[2])};
 }
 
+// sizes; initial weights; type_sets, row_weights, set_index, noise_in, noise_out, seeds,
+// loss_curve, errors; n_train_steps, n_curve, n_grams; Adam's settings; clip_norm, ridge; trained
+// weights; lengths, order (or 0)
+using TrainProjectedArguments =
+    std::tuple<SizeArray, WeightArguments, std::array<std::uintptr_t, 8>, std::array<int64_t, 3>,
+               AdamArray, std::array<double, 2>, WeightOutputAddresses,
+               std::array<std::uintptr_t, 2>>;
+
+template <class T>
+TrainProjectedProblem<T> train_projected_of(const TrainProjectedArguments& a) {
+  const auto& [sizes, initial, tensors, counts, adam, numbers, trained, missing] = a;
+  return {sizes_of(sizes),
+          weights_of<T>(initial),
+          pointer<const T>(tensors[0]),
+          pointer<const double>(tensors[1]),
+          pointer<const int64_t>(tensors[2]),
+          pointer<const double>(tensors[3]),
+          pointer<const double>(tensors[4]),
+          pointer<const int64_t>(tensors[5]),
+          counts[0],
+          adam_of(adam),
+          numbers[0],
+          numbers[1],
+          counts[1],
+          counts[2],
+          weight_outputs_of<T>(trained),
+          pointer<T>(tensors[6]),
+          pointer<T>(tensors[7]),
+          pointer<const int64_t>(missing[0]),
+          pointer<const int64_t>(missing[1])};
+}
+
 }  // namespace micfast

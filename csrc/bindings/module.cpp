@@ -58,6 +58,10 @@ void bind(py::module_& m, const std::string& suffix) {
         [](const TrainArguments& a, int n_threads, const py::object& progress) {
           run(kernels<T>().train, train_of<T>(a), n_threads, progress);
         });
+  m.def(("train_projected_" + suffix).c_str(),
+        [](const TrainProjectedArguments& a, int n_threads, const py::object& progress) {
+          run(kernels<T>().train_projected, train_projected_of<T>(a), n_threads, progress);
+        });
   m.def(("sigmoid_" + suffix).c_str(), [](std::uintptr_t x, std::uintptr_t y, int64_t n) {
     kernels<T>().sigmoid(pointer<const T>(x), pointer<T>(y), n);
   });

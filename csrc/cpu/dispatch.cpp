@@ -159,5 +159,7 @@ MICFAST_INSTANTIATE(float, InvertLMProblem)
 MICFAST_INSTANTIATE(double, InvertLMProblem)
 MICFAST_INSTANTIATE(float, TrainProblem)
 MICFAST_INSTANTIATE(double, TrainProblem)
+MICFAST_INSTANTIATE(float, TrainProjectedProblem)
+MICFAST_INSTANTIATE(double, TrainProjectedProblem)
 
 }  // namespace micfast

@@ -19,7 +19,11 @@
 #include "tangent.h"
 #include "narrow_tangent.h"
 #include "invert_lm.h"
+#include "lane_training.h"
 #include "train.h"
+#include "cholesky.h"
+#include "read_out.h"
+#include "train_projected.h"
 
 namespace micfast {
 namespace MICFAST_ISA {
@@ -84,6 +88,8 @@ constexpr KernelSet<T> kernel_set() {
            run_flushed<T, InvertLMProblem, InvertLMJob<T>::run_item>},
           {train_items<T>, train_units<T>, train_workspace<T>,
            run_flushed<T, TrainProblem, train_item<T>>},
+          {train_projected_items<T>, train_projected_units<T>, train_projected_workspace<T>,
+           run_flushed<T, TrainProjectedProblem, train_projected_item<T>>},
           map<T, sigmoid<T>>,
           map<T, tanh<T>>};
 }

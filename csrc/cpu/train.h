@@ -125,93 +125,23 @@ struct Trainer {
     gradient.add_entry(x, state);
   }
 
-  // One Adam step of a matrix of weights whose gradients lie in g. `copy(r, c, v, w)` stores vector
-  // v of the new value wherever else the packed weights hold it.
-  template <class Copy>
-  MICFAST_INLINE void adam(T* weight, const T* g, int64_t rows, int64_t columns, T lr,
-                           T correction2, Copy copy) {
-    T* m = moment1 + (g - gradient.gate_h);
-    T* u = moment2 + (g - gradient.gate_h);
-    V scales[kVectorsPerBlock];
-    for (int v = 0; v < kVectorsPerBlock; ++v) scales[v] = V::load(scale + v * V::kWidth);
-    const V beta1 = V::broadcast(static_cast<T>(p.adam.beta1));
-    const V beta2 = V::broadcast(static_cast<T>(p.adam.beta2));
-    const V rest1 = V::broadcast(static_cast<T>(1. - p.adam.beta1));
-    const V rest2 = V::broadcast(static_cast<T>(1. - p.adam.beta2));
-    const V eps = V::broadcast(static_cast<T>(p.adam.eps));
-    int64_t at = 0;
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t c = 0; c < columns; ++c)
-        for (int v = 0; v < kVectorsPerBlock; ++v, at += V::kWidth) {
-          const V d = V::load(g + at) * scales[v];
-          const V m_new = fma(beta1, V::load(m + at), rest1 * d);
-          const V u_new = fma(beta2, V::load(u + at), rest2 * (d * d));
-          m_new.store(m + at);
-          u_new.store(u + at);
-          const V denominator = fma(sqrt(u_new), V::broadcast(correction2), eps);
-          const V w = V::load(weight + at) - V::broadcast(lr) * m_new / denominator;
-          w.store(weight + at);
-          copy(r, c, v, w);
-        }
-  }
-
   void step(T lr, T correction2) {
-    const int64_t H = p.sizes.hidden_size, K = p.sizes.input_size, O = p.sizes.output_size;
-    const auto scaled = [](int64_t gate_row, V w) {
-      return w * V::broadcast((gate_row & 3) == 2 ? kTanhScale<T> : kSigmoidScale<T>);
-    };
-    adam(weights.gate_h_t, gradient.gate_h, 4 * H, H, lr, correction2,
-         [&](int64_t r, int64_t k, int v, V w) {
-           scaled(r, w).store(weights.gate_h + (k * 4 * H + r) * row + v * V::kWidth);
-         });
-    const bool is_state = sets_state(weights.decoder);
-    adam(weights.gate_x_t, gradient.gate_x, entry_rows(s, weights.decoder), K, lr, correction2,
-         [&](int64_t r, int64_t k, int v, V w) {
-           if (is_state)
-             w.store(weights.gate_x + ((r / H * K + k) * H + r % H) * row + v * V::kWidth);
-           else
-             scaled(r, w).store(weights.gate_x + (k * 4 * H + r) * row + v * V::kWidth);
-         });
+    const int64_t H = s.hidden_size, O = s.output_size, R = entry_rows(s, weights.decoder);
+    const AdamStep<T> adam{p.adam, lr, correction2, scale, gradient.gate_h, moment1, moment2};
     // torch trains two bias vectors with equal gradients: their sum moves twice as far.
-    adam(gate_b, gradient.gate_b, 4 * H, 1, 2 * lr, correction2,
-         [&](int64_t r, int64_t, int v, V w) {
-           scaled(r, w).store(weights.gate_b + r * row + v * V::kWidth);
-         });
-    adam(weights.out_h_t, gradient.out_h, O, H, lr, correction2,
-         [&](int64_t o, int64_t k, int v, V w) {
-           w.store(weights.out_h + (k * O + o) * row + v * V::kWidth);
-         });
+    adam.apply_to_gates(p.sizes, weights, gate_b, gradient, 2 * lr);
+    adam.apply(weights.out_h_t, gradient.out_h, O, H, lr, [&](int64_t o, int64_t k, int v, V w) {
+      w.store(weights.out_h + (k * O + o) * row + v * V::kWidth);
+    });
     const auto nowhere = [](int64_t, int64_t, int, V) {};
-    adam(weights.out_b, gradient.out_b, O, 1, lr, correction2, nowhere);
-    if (gradient.state_b)
-      adam(weights.state_b, gradient.state_b, entry_rows(s, weights.decoder), 1, lr, correction2,
-           nowhere);
+    adam.apply(weights.out_b, gradient.out_b, O, 1, lr, nowhere);
+    if (gradient.state_b) adam.apply(weights.state_b, gradient.state_b, R, 1, lr, nowhere);
     if (gradient.first_b)
-      adam(first_b, gradient.first_b, 4 * H, 1, lr, correction2,
-           [&](int64_t r, int64_t, int v, V w) {
-             const int64_t at = r * row + v * V::kWidth;
-             scaled(r, V::load(gate_b + at) + w).store(weights.first_b + at);
-           });
-  }
-
-  void unpack(int64_t module, int lane) const {
-    const int64_t H = p.sizes.hidden_size, K = p.sizes.input_size, O = p.sizes.output_size;
-    const WeightOutputs<T>& out = p.trained;
-    for (int64_t u = 0; u < H; ++u)
-      for (int64_t gate = 0; gate < 4; ++gate) {
-        const int64_t from = 4 * u + gate, to = module * 4 * H + gate * H + u;
-        out.b[to] = gate_b[from * row + lane];
-        if (out.b_first) out.b_first[to] = first_b[from * row + lane];
-        scatter_lane(weights.gate_h_t + from * H * row, H, lane, out.W_hh + to * H);
-      }
-    const int64_t R = entry_rows(s, weights.decoder);
-    for (int64_t r = 0; r < R; ++r) {
-      const int64_t to = module * R + (sets_state(weights.decoder) ? r : r % 4 * H + r / 4);
-      scatter_lane(weights.gate_x_t + r * K * row, K, lane, out.W_ih + to * K);
-      if (out.b_state) out.b_state[to] = weights.state_b[r * row + lane];
-    }
-    scatter_lane(weights.out_h_t, O * H, lane, out.W_out + module * O * H);
-    scatter_lane(weights.out_b, O, lane, out.b_out + module * O);
+      adam.apply(first_b, gradient.first_b, 4 * H, 1, lr, [&](int64_t r, int64_t, int v, V w) {
+        const int64_t at = r * row + v * V::kWidth;
+        const V scaled = V::broadcast((r & 3) == 2 ? kTanhScale<T> : kSigmoidScale<T>);
+        ((V::load(gate_b + at) + w) * scaled).store(weights.first_b + at);
+      });
   }
 
   void run(int64_t item, Monitor* monitor) {
@@ -222,11 +152,8 @@ struct Trainer {
       // Lanes past the last module repeat it: they compute, and nobody reads them.
       const int64_t module = module_at(first + (lane < n_lanes ? lane : n_lanes - 1));
       weights.pack(s, p.initial, module, lane);
-      for (int64_t r = 0; r < 4 * s.hidden_size; ++r)
-        gate_b[r * row + lane] = p.initial.b[(module * 4 + (r & 3)) * s.hidden_size + (r >> 2)];
-      for (int64_t r = 0; r < 4 * s.hidden_size && p.initial.b_first; ++r)
-        first_b[r * row + lane] =
-            p.initial.b_first[(module * 4 + (r & 3)) * s.hidden_size + (r >> 2)];
+      gather_gate_biases(s, p.initial.b, module, lane, gate_b);
+      if (p.initial.b_first) gather_gate_biases(s, p.initial.b_first, module, lane, first_b);
       philox.set_seed(lane, p.seeds[module]);
       noise_in[lane] = static_cast<T>(p.noise_in[module]);
       noise_out[lane] = static_cast<T>(p.noise_out[module]);
@@ -263,7 +190,8 @@ struct Trainer {
       }
       if (!monitor->tick(monitor, 1)) return;
     }
-    for (int lane = 0; lane < n_lanes; ++lane) unpack(module_at(first + lane), lane);
+    for (int lane = 0; lane < n_lanes; ++lane)
+      scatter_weights(p.sizes, weights, gate_b, first_b, lane, module_at(first + lane), p.trained);
   }
 };
 

@@ -22,7 +22,6 @@ from micfast.kernels import (
     training_operators,
 )
 from micfast.kernels.backend import resolve_backend
-from micfast.kernels.decoder import Decoder
 from micfast.kernels.execution import Execution
 from micfast.kernels.reference import InvertResult, Structure
 from micfast.kernels.reference_lm import TrainLMResult
@@ -207,7 +206,7 @@ def _run_on_cpu(
 ) -> Sequence[Tensor]:
     """Run an operator that has no CUDA kernel; under "auto", a GPU's tensors visit the CPU."""
     device, tensors = weights.device, [*weights, *fleet]
-    if weights.decoder != Decoder() or any(more is not None for more in weights.structure[2:]):
+    if not weights.structure.is_plain:
         raise ValueError(
             f"{name}: this training is for modules that see the latent at the first step and have "
             f"linear outputs, these are {weights.decoder}; train them with method='adam'"

@@ -11,14 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from micfast.kernels import reference_lm, reference_projected
-from micfast.kernels.definition import WEIGHTS, check_adam, check_shape, operator, require
+from micfast.kernels import launch, reference_lm, reference_projected
+from micfast.kernels.definition import WEIGHTS, check_adam, check_shape, extents, operator, require
+from micfast.kernels.reference import Structure
 from micfast.kernels.weights import check_weights
 
 __all__ = ["check_train_lm", "check_train_projected"]
 
 _FLEET = "Tensor type_sets, Tensor variances, Tensor set_index"
 _WEIGHTS_AND = "Tensor, Tensor, Tensor, Tensor, Tensor"
+_NO_MORE = [0, 0]  # no biases beside those of the five tensors
 
 
 def _check_types(
@@ -45,6 +47,21 @@ def _check_types(
 def _refuse_cuda(where: str, tensor: Tensor) -> None:
     if tensor.is_cuda:
         raise RuntimeError(f"{where}: has no CUDA kernel; move the tensors to the CPU")
+
+
+def _missing(types: Tensor, set_index: Tensor, omit_nan: bool) -> tuple[list[Tensor], int]:
+    """Lengths of the types (S, K) and the order of the modules, and the number of Gram matrices.
+
+    Empty if no value is missing. Channels share a Gram matrix unless some step misses a part of
+    its values.
+    """
+    known = ~types.isnan()
+    if not omit_nan or bool(known.all()):
+        return [], 1
+    lengths, _ = extents(types)
+    order = lengths.amax(dim=1)[set_index].argsort(descending=True, stable=True)
+    whole = bool((known.any(dim=-1) == known.all(dim=-1)).all())
+    return [lengths, order], 1 if whole else types.shape[-1]
 
 
 # -- projected Adam --------------------------------------------------------------------------------
@@ -94,9 +111,29 @@ def _fake_train_projected(*arguments: Any) -> tuple[Tensor, ...]:
 )
 def _train_projected(*arguments: Any) -> tuple[Tensor, ...]:
     weights, fleet, settings = arguments[:5], arguments[5:11], arguments[11:]
-    check_train_projected(weights, fleet, settings)
+    sizes = check_train_projected(weights, fleet, settings)
     _refuse_cuda("train_projected", weights[0])
-    return tuple(reference_projected.train_projected(weights, *fleet, *settings))
+    n_steps, *adam, clip_norm, ridge, n_curve, omit_nan = (*settings, False)[:9]
+    *initial, type_sets, variances, set_index, noise_in, noise_out, seeds = launch.dense(
+        *weights, *fleet
+    )
+    row_weights = reference_projected.row_weights(type_sets, variances, omit_nan)
+    missing, n_grams = _missing(type_sets, set_index, omit_nan)
+    outputs = _fake_train_projected(*arguments)
+    tensors = (type_sets, row_weights, set_index, noise_in, noise_out, seeds, *outputs[5:])
+    launch.run(
+        "train_projected",
+        type_sets,
+        sizes,
+        launch.weight_arguments(initial, Structure()),
+        launch.addresses(tensors),
+        (n_steps, min(n_curve, n_steps), n_grams),
+        adam,
+        (clip_norm, ridge),
+        [*launch.addresses(outputs[:5]), *_NO_MORE],
+        launch.addresses(missing) or [0, 0],
+    )
+    return outputs
 
 
 # -- Levenberg-Marquardt ---------------------------------------------------------------------------

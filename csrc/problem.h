@@ -189,6 +189,30 @@ struct TrainProjectedProblem {
   const int64_t* order = nullptr;    // in [M], a permutation: as in SearchProblem
 };
 
+// The same by the Levenberg-Marquardt method; sizes.n_targets is L, the latents of each module.
+template <class T>
+struct TrainLMProblem {
+  Sizes sizes;
+  Weights<T> initial;         // W_out and b_out are not read
+  const T* type_sets;         // in  [S, K, T, O]
+  const double* row_weights;  // in  [S, L], what a squared residual of the latent's type counts
+  const int64_t* set_index;   // in  [M], below S
+  const T* latents;           // in  [M, L, K]
+  const int64_t* shown;       // in  [L], the type that a latent is to draw
+  double goal;                // error at which a module is done
+  double damping;             // at the start
+  double ridge;
+  bool acceleration;  // add second-order corrections
+  int64_t max_jacobians;
+  int64_t n_grams;                   // as in TrainProjectedProblem
+  WeightOutputs<T> trained;          // out
+  T* errors;                         // out [M]
+  T* error_curve;                    // out [M, max_jacobians + 1]
+  int32_t* n_jacobians;              // out [M]
+  int32_t* stops;                    // out [M], micfast/kernels/reference_lm.py's Stop
+  const int64_t* lengths = nullptr;  // as in TrainProjectedProblem
+};
+
 // How a running job is watched and stopped. `units` counts finished iterations or episodes of a
 // work item; the kernel returns early, its outputs incomplete, once tick() answers false.
 struct Monitor {
@@ -212,6 +236,7 @@ struct KernelSet {
   JobKernel<T, InvertLMProblem> invert_lm;
   JobKernel<T, TrainProblem> train;
   JobKernel<T, TrainProjectedProblem> train_projected;
+  JobKernel<T, TrainLMProblem> train_lm;
   // y[i] = sigmoid(x[i]) or tanh(x[i]): the kernel's own activations, for the accuracy test.
   void (*sigmoid)(const T* x, T* y, int64_t n);
   void (*tanh)(const T* x, T* y, int64_t n);

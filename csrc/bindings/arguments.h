@@ -177,4 +177,35 @@ TrainProjectedProblem<T> train_projected_of(const TrainProjectedArguments& a) {
           pointer<const int64_t>(missing[1])};
 }
 
+// sizes; initial weights; type_sets, row_weights, set_index, latents, shown, errors, error_curve,
+// n_jacobians, stops; goal, damping, ridge; acceleration; max_jacobians, n_grams; trained weights;
+// lengths (or 0)
+using TrainLMArguments =
+    std::tuple<SizeArray, WeightArguments, std::array<std::uintptr_t, 9>, std::array<double, 3>,
+               bool, std::array<int64_t, 2>, WeightOutputAddresses, std::uintptr_t>;
+
+template <class T>
+TrainLMProblem<T> train_lm_of(const TrainLMArguments& a) {
+  const auto& [sizes, initial, tensors, numbers, acceleration, counts, trained, lengths] = a;
+  return {sizes_of(sizes),
+          weights_of<T>(initial),
+          pointer<const T>(tensors[0]),
+          pointer<const double>(tensors[1]),
+          pointer<const int64_t>(tensors[2]),
+          pointer<const T>(tensors[3]),
+          pointer<const int64_t>(tensors[4]),
+          numbers[0],
+          numbers[1],
+          numbers[2],
+          acceleration,
+          counts[0],
+          counts[1],
+          weight_outputs_of<T>(trained),
+          pointer<T>(tensors[5]),
+          pointer<T>(tensors[6]),
+          pointer<int32_t>(tensors[7]),
+          pointer<int32_t>(tensors[8]),
+          pointer<const int64_t>(lengths)};
+}
+
 }  // namespace micfast

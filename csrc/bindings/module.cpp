@@ -62,6 +62,10 @@ void bind(py::module_& m, const std::string& suffix) {
         [](const TrainProjectedArguments& a, int n_threads, const py::object& progress) {
           run(kernels<T>().train_projected, train_projected_of<T>(a), n_threads, progress);
         });
+  m.def(("train_lm_" + suffix).c_str(),
+        [](const TrainLMArguments& a, int n_threads, const py::object& progress) {
+          run(kernels<T>().train_lm, train_lm_of<T>(a), n_threads, progress);
+        });
   m.def(("sigmoid_" + suffix).c_str(), [](std::uintptr_t x, std::uintptr_t y, int64_t n) {
     kernels<T>().sigmoid(pointer<const T>(x), pointer<T>(y), n);
   });

@@ -161,5 +161,7 @@ MICFAST_INSTANTIATE(float, TrainProblem)
 MICFAST_INSTANTIATE(double, TrainProblem)
 MICFAST_INSTANTIATE(float, TrainProjectedProblem)
 MICFAST_INSTANTIATE(double, TrainProjectedProblem)
+MICFAST_INSTANTIATE(float, TrainLMProblem)
+MICFAST_INSTANTIATE(double, TrainLMProblem)
 
 }  // namespace micfast

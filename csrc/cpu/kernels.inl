@@ -23,7 +23,11 @@
 #include "train.h"
 #include "cholesky.h"
 #include "read_out.h"
+#include "types_in_lanes.h"
 #include "train_projected.h"
+#include "jacobian.h"
+#include "normal_equations.h"
+#include "train_lm.h"
 
 namespace micfast {
 namespace MICFAST_ISA {
@@ -90,6 +94,8 @@ constexpr KernelSet<T> kernel_set() {
            run_flushed<T, TrainProblem, train_item<T>>},
           {train_projected_items<T>, train_projected_units<T>, train_projected_workspace<T>,
            run_flushed<T, TrainProjectedProblem, train_projected_item<T>>},
+          {train_lm_items<T>, train_lm_units<T>, train_lm_workspace<T>,
+           run_flushed<T, TrainLMProblem, train_lm_item<T>>},
           map<T, sigmoid<T>>,
           map<T, tanh<T>>};
 }

@@ -157,8 +157,10 @@ struct ReadOutSystem {
       for (int64_t j = 0; j < n; ++j) A[j * n + j] += j < n_states ? ridge : kLeastBiasCurvature;
       factor_small(A, n);
     }
-    for (int64_t o = 0; o < n_outputs; ++o)
-      solve_small(G + (n_grams > 1 ? o : 0) * n * n, n, solution + o * n);
+    for (int64_t o = 0; o < n_outputs; ++o) {
+      solve_lower_small(G + (n_grams > 1 ? o : 0) * n * n, n, solution + o * n);
+      solve_upper_small(G + (n_grams > 1 ? o : 0) * n * n, n, solution + o * n);
+    }
   }
 
   // Into a lane of packed weights.

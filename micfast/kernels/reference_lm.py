@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from micfast.kernels.reference_projected import (
+    LEAST_BIAS_CURVATURE,
     ReadOut,
     hidden_states,
     row_weights,
@@ -23,8 +24,8 @@ from micfast.kernels.reference_projected import (
 __all__ = ["Stop", "TrainLMResult", "train_lm"]
 
 _LEAST_DAMPING, _MOST_DAMPING = 1e-9, 1e8
-# Curvature that a weight has at least, relative to the mean; added to that of the read-out.
-_LEAST_SCALE, _READ_OUT_CURVATURE = 1e-6, 1e-9
+# Curvature that a weight has at least, relative to the mean.
+_LEAST_SCALE = 1e-6
 # A search has stalled that gains less than this part of its error in so many Jacobians.
 _LEAST_GAIN, _PATIENCE = 0.01, 10
 # Second derivatives: step of the difference, in units of the step; most that an acceleration may
@@ -143,8 +144,8 @@ class _NormalEquations:
         self.J = J.permute(2, 0, 1, 3).flatten(1, 2)  # (O, L T, P)
         self.phi = (phi[:, :, None] * module.root[..., None]).permute(2, 0, 1, 3).flatten(1, 2)
         G = self.phi.mT @ self.phi
-        curvature = G.new_full((G.shape[-1],), module.ridge + _READ_OUT_CURVATURE)
-        curvature[-1] = _READ_OUT_CURVATURE
+        curvature = G.new_full((G.shape[-1],), module.ridge)
+        curvature[-1] = LEAST_BIAS_CURVATURE
         self.B = self.J.mT @ self.phi  # (O, P, H + 1)
         self.factor = torch.linalg.cholesky(G + torch.diag(curvature))
         A = (self.J.mT @ self.J).sum(dim=0)

@@ -20,6 +20,7 @@ from micfast.kernels.reference import generate
 from micfast.kernels.reference_training import philox_normal
 
 __all__ = [
+    "LEAST_BIAS_CURVATURE",
     "ReadOut",
     "TrainProjectedResult",
     "hidden_states",
@@ -31,7 +32,7 @@ __all__ = [
 _INPUT_STREAM, _TARGET_STREAM = 1, 2
 _WARM_UP_STEPS = 100
 # Keeps the system of a channel without any value solvable; too small to be seen otherwise.
-_LEAST_BIAS_CURVATURE = 1e-30
+LEAST_BIAS_CURVATURE = 1e-30
 
 
 class TrainProjectedResult(NamedTuple):
@@ -106,7 +107,7 @@ def solve_read_out(
         G = torch.einsum("mno,mnp,mnq->mopq", shared, phi, phi)
         R = torch.einsum("mno,mnp,mno->mop", w, phi, y.double().flatten(1, 2))
         diagonal = phi.new_full((H + 1,), ridge)
-        diagonal[H] = _LEAST_BIAS_CURVATURE
+        diagonal[H] = LEAST_BIAS_CURVATURE
         factor, _ = torch.linalg.cholesky_ex(G + torch.diag(diagonal))
         solved = torch.cholesky_solve(R[..., None], factor)[..., 0].to(h.dtype)
         W_out, b_out = solved[..., :H].contiguous(), solved[..., H].contiguous()

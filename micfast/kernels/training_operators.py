@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from micfast.kernels import launch, reference_lm, reference_projected
+from micfast.kernels import launch, reference_projected
 from micfast.kernels.definition import WEIGHTS, check_adam, check_shape, extents, operator, require
 from micfast.kernels.reference import Structure
 from micfast.kernels.weights import check_weights
@@ -183,6 +183,25 @@ def _fake_train_lm(*arguments: Any) -> tuple[Tensor, ...]:
 )
 def _train_lm(*arguments: Any) -> tuple[Tensor, ...]:
     weights, fleet, settings = arguments[:5], arguments[5:10], arguments[10:]
-    check_train_lm(weights, fleet, settings)
+    sizes = check_train_lm(weights, fleet, settings)
     _refuse_cuda("train_lm", weights[0])
-    return tuple(reference_lm.train_lm(weights, *fleet, *settings))
+    goal, max_jacobians, damping, ridge, acceleration, omit_nan = (*settings, False)[:6]
+    *initial, type_sets, variances, set_index, latents, shown = launch.dense(*weights, *fleet)
+    row_weights = reference_projected.row_weights(type_sets[:, shown], variances, omit_nan)
+    missing, n_grams = _missing(type_sets, set_index, omit_nan)
+    outputs = _fake_train_lm(*arguments)
+    errors, n_jacobians, stops, error_curve = outputs[5:]
+    tensors = (type_sets, row_weights, set_index, latents, shown)
+    launch.run(
+        "train_lm",
+        type_sets,
+        sizes,
+        launch.weight_arguments(initial, Structure()),
+        launch.addresses((*tensors, errors, error_curve, n_jacobians, stops)),
+        (goal, damping, ridge),
+        acceleration,
+        (max_jacobians, n_grams),
+        [*launch.addresses(outputs[:5]), *_NO_MORE],
+        missing[0].data_ptr() if missing else 0,
+    )
+    return outputs

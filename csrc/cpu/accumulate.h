@@ -99,10 +99,15 @@ MICFAST_INLINE void call_with_row_count(int rows, int64_t first, Body& body) {
 
 template <int kMax, class Body>
 MICFAST_INLINE void for_row_blocks(int64_t n, Body body) {
-  const int64_t n_blocks = (n + kMax - 1) / kMax;
-  for (int64_t b = 0; b < n_blocks; ++b) {
-    const int64_t first = b * n / n_blocks, last = (b + 1) * n / n_blocks;
-    call_with_row_count<kMax>(static_cast<int>(last - first), first, body);
+  // At most one division, of small numbers: this stands in the loops over time.
+  const auto rows = static_cast<uint32_t>(n), n_blocks = (rows + kMax - 1) / kMax;
+  const uint32_t smaller = n_blocks > 1 ? rows / n_blocks : rows;
+  const uint32_t n_larger = rows - smaller * n_blocks;
+  int64_t first = 0;
+  for (uint32_t b = 0; b < n_blocks; ++b) {
+    const int size = static_cast<int>(smaller + (b < n_larger ? 1 : 0));
+    call_with_row_count<kMax>(size, first, body);
+    first += size;
   }
 }
 

@@ -30,7 +30,14 @@ struct JacobianSums {
   int64_t n_recurrent, n_shared;  // weights of states and 1: number, and blocks of lanes
   int64_t n_blocks;               // with those of the sequence's latent
   int64_t n_live;
-  int64_t* live;                // [K]: which values of the latent are not 0
+  int64_t* live;  // [K]: which values of the latent are not 0
+  struct Group {  // the weights of one gate row in a block: where they begin, perhaps before it
+    int64_t gate_row, unit, lane;
+  };
+  Group* groups;                // in the order of the blocks
+  int64_t* first_group;         // [shared blocks + 1]
+  T* W_hh;                      // [H, 4, H]: by the state it reads, gate and unit
+  T* slopes;                    // [4, H]: k_i, k_f, k_g, k_o of a step
   T* products;                  // [segment, H, 2H]: the two matrices, rows of units in pairs
   T* leaks;                     // [segment, H, 2]: f, e
   T* gains;                     // [segment, 4H, 2]: what an input adds to dC and dH
@@ -55,6 +62,11 @@ struct JacobianSums {
     n_live = 0;
     const int64_t most = max_blocks();
     live = arena.take<int64_t>(K);
+    groups = arena.take<Group>(4 * H + n_shared);
+    first_group = arena.take<int64_t>(n_shared + 1);
+    if (arena.base) find_groups();
+    W_hh = arena.take<T>(4 * H * H);
+    slopes = arena.take<T>(4 * H);
     products = arena.take<T>(segment * 2 * H * H);
     leaks = arena.take<T>(segment * 2 * H);
     gains = arena.take<T>(segment * 8 * H);
@@ -69,6 +81,16 @@ struct JacobianSums {
     right = arena.take<T>(max_rows() * (H + 2));
     tiles = arena.take<T>(most * (most + 1) / 2 * row * row);
     onto = arena.take<T>(most * O * (H + 2) * row);
+  }
+
+  void find_groups() const {
+    int64_t n = 0;
+    for (int64_t b = 0; b < n_shared; ++b) {
+      first_group[b] = n;
+      for (int64_t g = b * row / (H + 1); g < 4 * H && g * (H + 1) < (b + 1) * row; ++g)
+        groups[n++] = {g, g % H, g * (H + 1) - b * row};
+    }
+    first_group[n_shared] = n;
   }
 
   T* tile(int64_t i, int64_t j) const { return tiles + (j * (j + 1) / 2 + i) * row * row; }
@@ -108,9 +130,13 @@ struct JacobianSums {
     for (int64_t u = 0; u < H; ++u)
       for (int64_t o = 0; o < O; ++o)
         read_out[u * O + o] = static_cast<T>(root) * w.W_out[o * H + u];
+    for (int64_t gate = 0; gate < 4; ++gate)
+      for (int64_t u = 0; u < H; ++u)
+        for (int64_t j = 0; j < H; ++j)
+          W_hh[(j * 4 + gate) * H + u] = w.W_hh[(gate * H + u) * H + j];
     for (int64_t t = 0; t < n_steps; t += segment) {
       const int64_t n = n_steps - t < segment ? n_steps - t : segment;
-      for (int64_t i = 0; i < n; ++i) prepare_step(block, lane, w.W_hh, t + i, i, s);
+      for (int64_t i = 0; i < n; ++i) prepare_step(block, lane, t + i, i, s);
       number_rows(block, lane, static_cast<T>(root), t, n, n_grams);
       for (int64_t b = 0; b < n_blocks; ++b) {
         for (int64_t i = 0; i < n; ++i) {
@@ -124,9 +150,8 @@ struct JacobianSums {
     }
   }
 
-  void prepare_step(const TypeBlock<T>& block, int lane, const T* W_hh, int64_t t, int64_t i,
+  void prepare_step(const TypeBlock<T>& block, int lane, int64_t t, int64_t i,
                     const Sizes& s) const {
-    T* product = products + i * 2 * H * H;
     T* gain = gains + i * 8 * H;
     T* in = inputs + i * (2 * row + H + 1);
     for (int64_t j = 0; j < 2 * row + H + 1; ++j) in[j] = 0;
@@ -142,13 +167,18 @@ struct JacobianSums {
       leaks[(i * H + u) * 2] = f;
       leaks[(i * H + u) * 2 + 1] = e;
       for (int64_t gate = 0; gate < 4; ++gate) {
+        slopes[gate * H + u] = k[gate];
         gain[(gate * H + u) * 2] = gate < 3 ? k[gate] : 0;
         gain[(gate * H + u) * 2 + 1] = gate < 3 ? e * k[gate] : k[3];
       }
-      for (int64_t j = 0; j < H; ++j) {
-        product[j * 2 * H + 2 * u] = k[0] * W_hh[u * H + j] + k[1] * W_hh[(H + u) * H + j] +
-                                     k[2] * W_hh[(2 * H + u) * H + j];
-        product[j * 2 * H + 2 * u + 1] = k[3] * W_hh[(3 * H + u) * H + j];
+    }
+    T* product = products + i * 2 * H * H;
+    const T *k_i = slopes, *k_f = slopes + H, *k_g = slopes + 2 * H, *k_o = slopes + 3 * H;
+    for (int64_t j = 0; j < H; ++j, product += 2 * H) {
+      const T* w = W_hh + j * 4 * H;
+      for (int64_t u = 0; u < H; ++u) {
+        product[2 * u] = k_i[u] * w[u] + k_f[u] * w[H + u] + k_g[u] * w[2 * H + u];
+        product[2 * u + 1] = k_o[u] * w[3 * H + u];
       }
     }
   }
@@ -180,7 +210,7 @@ struct JacobianSums {
     const T* product = products + i * 2 * H * H;
     const T* leak = leaks + i * 2 * H;
     T* c = d_c + b * H * row;
-    for_row_blocks<kMaxRows<T> / 2>(H, [&](auto units, int64_t first) MICFAST_LAMBDA_INLINE {
+    for_row_blocks<(kMaxRows<T> + 1) / 2>(H, [&](auto units, int64_t first) MICFAST_LAMBDA_INLINE {
       constexpr int kUnits = decltype(units)::value;
       Rows<T, 2 * kUnits> a;
       clear_rows(a);
@@ -201,12 +231,10 @@ struct JacobianSums {
 
   // What the weights of a block add to the derivatives by themselves.
   void add_inputs(int64_t b, int64_t i, T* c, T* h) const {
-    const int64_t in = H + 1, last = ((b + 1) * row - 1) / in;
-    for (int64_t gate_row = b * row / in; gate_row <= last && gate_row < 4 * H; ++gate_row) {
-      const T* gain = gains + (i * 4 * H + gate_row) * 2;
-      // Its inputs begin in this lane, which may lie before the block.
-      const int64_t lane = gate_row * in - b * row, unit = gate_row % H;
-      const T* from = inputs + i * (2 * row + in) + row - lane;
+    for (int64_t g = first_group[b]; g < first_group[b + 1]; ++g) {
+      const int64_t unit = groups[g].unit;
+      const T* gain = gains + (i * 4 * H + groups[g].gate_row) * 2;
+      const T* from = inputs + i * (2 * row + H + 1) + row - groups[g].lane;
       alignas(64) T lanes[kLanes<T>];
       __builtin_memcpy(lanes, from, sizeof lanes);
       for (int v = 0; v < kVectorsPerBlock; ++v) {

@@ -59,6 +59,11 @@ struct NormalEquations {
         for (int64_t i = 0; i <= j; ++i) {
           const T* from = sums.tile(i, j) + l;
           const int64_t end = i < j ? row : l + 1;
+          if (i < sums.n_shared) {  // the weights' numbers are their places there, and below q
+            for (int64_t r = 0; r < end && i * row + r < sums.n_recurrent; ++r)
+              A.at(q, i * row + r) += static_cast<double>(from[r * row]);
+            continue;
+          }
           for (int64_t r = 0; r < end; ++r) {
             const int64_t p = sums.weight_at(i, r);
             if (p >= 0) A.at(p > q ? p : q, p > q ? q : p) += static_cast<double>(from[r * row]);

@@ -140,7 +140,47 @@ std::vector<std::vector<T>> run_all(const KernelSet<T>& kernels, const Sizes& s,
                           of_types.counts_or_null(),
                           missing ? module_order.data() : nullptr},
           2, kUnwatched);
-  return {outputs, errors[0], errors[1], t_hh, curve};
+
+  const WeightOutputs<T> trained{t_ih.data(), t_hh.data(), t_b.data(), t_out.data(),
+                                 t_b_out.data()};
+  const auto after_adam = t_hh;
+  const std::vector<double> row_weights(K, 1. / double(K * P * O));
+  std::vector<T> projected(M), losses(M), searched(M), steps(M * 2);
+  run_job(kernels.train_projected,
+          TrainProjectedProblem<T>{s,
+                                   weights,
+                                   types.data(),
+                                   row_weights.data(),
+                                   zeros.data(),
+                                   noise.data(),
+                                   noise.data(),
+                                   seeds.data(),
+                                   3,
+                                   {0.01, 0.9, 0.999, 1e-3},
+                                   1,
+                                   1e-3,
+                                   1,
+                                   missing ? int64_t(O) : 1,
+                                   trained,
+                                   losses.data(),
+                                   projected.data(),
+                                   of_types.lengths_or_null(),
+                                   missing ? module_order.data() : nullptr},
+          2, kUnwatched);
+  Sizes of_latents = s;
+  of_latents.n_targets = int64_t(K);
+  std::vector<T> one_hot(M * K * K, T(0));
+  std::vector<int64_t> shown(K);
+  for (std::size_t k = 0; k < K; ++k) shown[k] = int64_t(k);
+  for (std::size_t i = 0; i < M * K; ++i) one_hot[i * K + i % K] = 1;
+  std::vector<int32_t> n_jacobians(M), stops(M);
+  run_job(kernels.train_lm,
+          TrainLMProblem<T>{of_latents, weights, types.data(), row_weights.data(), zeros.data(),
+                            one_hot.data(), shown.data(), 0, 10, 1e-3, false, 1,
+                            missing ? int64_t(O) : 1, trained, searched.data(), steps.data(),
+                            n_jacobians.data(), stops.data(), of_types.lengths_or_null()},
+          2, kUnwatched);
+  return {outputs, errors[0], errors[1], after_adam, curve, losses, projected, searched, steps};
 }
 
 template <class T>

@@ -67,9 +67,9 @@ template <class T>
 struct Inputs {
   Sizes s;
   int64_t n_starts, n_variants;
-  Array<T> W_ih, W_hh, b, W_out, b_out, latents, cotangent, targets, init, types;
-  Array<int64_t> set_index, seeds;
-  Array<double> noise;
+  Array<T> W_ih, W_hh, b, W_out, b_out, latents, cotangent, targets, init, types, one_hot;
+  Array<int64_t> set_index, seeds, shown;
+  Array<double> noise, row_weights;
   std::unique_ptr<Extents> of_targets, of_types;  // or null
 
   Inputs(const Sizes& sizes, int64_t starts, int64_t variants, Kind kind)
@@ -98,6 +98,10 @@ struct Inputs {
     }
     init = uniform(n_starts * K, 1);
     types = uniform(2 * K * n_variants * P * O, 1);
+    one_hot.resize(std::size_t(M * K * K));
+    for (int64_t i = 0; i < M * K; ++i) one_hot[std::size_t(i * K + i % K)] = 1;
+    for (int64_t k = 0; k < K; ++k) shown.push_back(k);
+    row_weights.resize(std::size_t(2 * n_variants * K), 1. / double(K * P * O));
     for (int64_t m = 0; m < M; ++m) {
       set_index.push_back(m % 2);
       seeds.push_back(m * 7919 - 5);
@@ -203,7 +207,16 @@ SearchProblem<T> search(Outputs<T>& out, const Inputs<T>& in, int64_t n_iter, do
   return p;
 }
 
-enum Job { kGenerate, kGenerateBackward, kInvert, kInvertLM, kTrain, kJobs };
+enum Job {
+  kGenerate,
+  kGenerateBackward,
+  kInvert,
+  kInvertLM,
+  kTrainProjected,
+  kTrainLM,
+  kTrain,
+  kJobs
+};
 
 template <class T>
 Outputs<T> run(const KernelSet<T>& kernels, int job, const Inputs<T>& in, int n_threads,
@@ -240,6 +253,53 @@ Outputs<T> run(const KernelSet<T>& kernels, int job, const Inputs<T>& in, int n_
     p.damping = 0.1;
     p.simplex = history;
     run_job(kernels.invert_lm, p, n_threads, watch);
+  } else if (job == kTrainProjected) {
+    TrainProjectedProblem<T> p{};
+    p.sizes = s;
+    p.initial = in.weights();
+    p.type_sets = in.types.data();
+    p.row_weights = in.row_weights.data();
+    p.set_index = in.set_index.data();
+    p.noise_in = p.noise_out = in.noise.data();
+    p.seeds = in.seeds.data();
+    p.n_train_steps = 5;
+    p.adam = {0.01, 0.9, 0.999, 1e-8};
+    p.clip_norm = 1;
+    p.ridge = 1e-6;
+    p.n_curve = 3;
+    p.n_grams = in.of_types ? s.output_size : 1;
+    p.trained = weight_outputs(out, in);
+    p.loss_curve = out.add(s.n_modules * 3);
+    p.errors = out.add(s.n_modules);
+    if (in.of_types) {
+      p.lengths = in.of_types->lengths.data();
+      p.order = in.of_types->order.data();
+    }
+    run_job(kernels.train_projected, p, n_threads, watch);
+  } else if (job == kTrainLM) {
+    if (s.hidden_size > 13) return out;  // minutes under a sanitizer, and gigabytes
+    TrainLMProblem<T> p{};
+    p.sizes = s;
+    p.sizes.n_targets = s.input_size;
+    p.initial = in.weights();
+    p.type_sets = in.types.data();
+    p.row_weights = in.row_weights.data();
+    p.set_index = in.set_index.data();
+    p.latents = in.one_hot.data();
+    p.shown = in.shown.data();
+    p.damping = 0.1;
+    p.ridge = 1e-6;
+    p.acceleration = history;
+    p.max_jacobians = 2;
+    p.n_grams = in.of_types ? s.output_size : 1;
+    p.trained = weight_outputs(out, in);
+    p.errors = out.add(s.n_modules);
+    p.error_curve = out.add(s.n_modules * 3);
+    out.counts.resize(std::size_t(2 * s.n_modules));
+    p.n_jacobians = out.counts.data();
+    p.stops = out.counts.data() + s.n_modules;
+    if (in.of_types) p.lengths = in.of_types->lengths.data();
+    run_job(kernels.train_lm, p, n_threads, watch);
   } else {
     TrainProblem<T> p{};
     p.sizes = s;

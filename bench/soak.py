@@ -64,7 +64,7 @@ class Soak:
         """Names and calls, in their order; each call gives arrays."""
         model = micfast.ModularInverseClassifier(
             2,
-            training=Training(n_episodes=500, max_retries=0),
+            training=Training.paper(n_episodes=500, max_retries=0),
             n_modules_per_class=2,
             random_state=0,
         )

@@ -253,7 +253,7 @@ def _train(
         len(seeds), hidden_size=recipe.hidden_size, input_size=K, output_size=O, seeds=seeds
     )
     noise_in, noise_out = np.repeat(settings, C, axis=0).T.tolist()
-    training = Training(n_episodes, noise_in=noise_in, noise_out=noise_out)
+    training = Training.paper(n_episodes, noise_in=noise_in, noise_out=noise_out)
     fleet_types = np.concatenate([types] * len(settings))
     start = time.perf_counter()
     trained = train(initial, fleet_types, training, seeds=seeds, execution=Execution("cpu"))

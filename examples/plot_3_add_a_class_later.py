@@ -23,7 +23,7 @@ early = data.y_train < 8
 model = ModularInverseClassifier(
     hidden_size=16,
     n_modules_per_class=1,
-    training=Training(n_episodes=8000),
+    training=Training.paper(n_episodes=8000),
     random_state=0,
 )
 start = time.perf_counter()

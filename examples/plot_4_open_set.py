@@ -24,7 +24,7 @@ def fit_without(digit):
     model = ModularInverseClassifier(
         hidden_size=16,
         n_modules_per_class=1,
-        training=Training(n_episodes=3000),
+        training=Training.paper(n_episodes=3000),
         random_state=0,
     )
     known = data.y_train != digit

@@ -29,7 +29,7 @@ X, y = data.X_train[rows], data.y_train[rows]
 generators = ModularInverseClassifier(
     hidden_size=16,
     n_modules_per_class=1,
-    training=Training(n_episodes=2000),
+    training=Training.paper(n_episodes=2000),
     random_state=0,
 )
 

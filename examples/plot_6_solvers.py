@@ -21,7 +21,7 @@ data = load_digits_sequences()
 model = micfast.ModularInverseClassifier(
     hidden_size=16,
     n_modules_per_class=1,
-    training=micfast.Training(n_episodes=10000),
+    training=micfast.Training.paper(n_episodes=10000),
     random_state=0,
 ).fit(data.X_train, data.y_train)
 

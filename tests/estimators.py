@@ -15,7 +15,7 @@ SMALL = {
     "n_types": 2,
     "hidden_size": 6,
     "n_modules_per_class": 1,
-    "training": Training(n_episodes=400, noise_in=0.1, max_retries=0, learned_tol=100.0),
+    "training": Training.paper(n_episodes=400, noise_in=0.1, max_retries=0, learned_tol=100.0),
     "random_state": 0,
 }
 

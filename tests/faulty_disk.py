@@ -59,7 +59,7 @@ class Cases:
         self.folder = folder
         X = np.repeat(sequences(2), 4, axis=0)
         self.model = micfast.ModularInverseClassifier(
-            training=Training(n_episodes=1, max_retries=0),
+            training=Training.paper(n_episodes=1, max_retries=0),
             n_modules_per_class=1,
             solver=LevenbergMarquardt(n_iter=1),
             random_state=0,

@@ -46,7 +46,7 @@ def example_estimator() -> bytes:
     settings = {"n_types": 2, "hidden_size": 2, "random_state": 0}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = ModularInverseClassifier(**settings, training=Training(n_episodes=3))
+        model = ModularInverseClassifier(**settings, training=Training.paper(n_episodes=3))
         model.fit(X, [0, 1] * 4)
     path = folder() / "example-estimator.safetensors"
     model.save(path)

@@ -21,7 +21,7 @@ from micfast.adapters.base import TEST_PARAMS
 N, C, T = 24, 3, 12
 SMALL = TEST_PARAMS[0] | {
     "type_selection": "kmeans",
-    "training": Training(n_episodes=400, max_retries=0, learned_tol=100.0),
+    "training": Training.paper(n_episodes=400, max_retries=0, learned_tol=100.0),
     "solver": LevenbergMarquardt(n_iter=8),
     "random_state": 0,
 }
@@ -143,12 +143,14 @@ def test_nested_parameters(cls, problem):
     X, y = problem
     clf = cls(**SMALL)
     assert clf.get_params()["solver__n_iter"] == 8
-    assert clf.get_params()["training__n_episodes"] == 400
+    assert clf.get_params()["training__method__n_episodes"] == 400
     other = clf.clone() if hasattr(clf, "clone") else clone(clf)
-    other.set_params(solver__n_iter=2, training__n_episodes=100)
+    other.set_params(solver__n_iter=2, training__method__n_episodes=100)
     assert (clf.solver.n_iter, other.solver.n_iter) == (8, 2)
     expected = ModularInverseClassifier(**SMALL)
-    expected.set_params(solver__n_iter=2, training__n_episodes=100).fit(X.transpose(0, 2, 1), y)
+    expected.set_params(solver__n_iter=2, training__method__n_episodes=100).fit(
+        X.transpose(0, 2, 1), y
+    )
     np.testing.assert_array_equal(
         other.fit(X, y).predict_proba(X), expected.predict_proba(X.transpose(0, 2, 1))
     )

@@ -26,7 +26,7 @@ SMALL = {
     "hidden_size": 4,
     "n_modules_per_class": 1,
     "solver": LevenbergMarquardt(n_iter=3),
-    "training": Training(n_episodes=150, max_retries=0, learned_tol=100.0),
+    "training": Training.paper(n_episodes=150, max_retries=0, learned_tol=100.0),
     "random_state": 0,
 }
 ADAM = Adam(n_iter=3)

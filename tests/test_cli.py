@@ -144,7 +144,7 @@ def test_fit_reports(data, capsys):
     modules = [(row["label"], row["module"]) for row in report["classes"]]
     assert modules == [("flat", 0), ("flat", 1), ("rise", 0), ("rise", 1)]
     assert report["parameters"]["random_state"] == 7
-    assert report["parameters"]["training__n_episodes"] == 300
+    assert report["parameters"]["training__method__n_episodes"] == 300
     classifier = ModularInverseClassifier.load("m.safetensors")
     assert classifier.standardize is None
     parameters = classifier.get_params()
@@ -164,8 +164,8 @@ def test_options_reach_the_estimator(data):
         "type_selection__representative": "medoid",
         "solver__n_iter": 7,
         "solver__learning_rate": 0.02,
-        "training__n_episodes": 30,
-        "training__learning_rate": 0.03,
+        "training__method__n_episodes": 30,
+        "training__method__learning_rate": 0.03,
         "training__noise_out": 0.01,
         "training__max_retries": 0,
         "training__learned_tol": 0.5,

@@ -1,9 +1,9 @@
 """What the classifier answers: one search, and all that is read from it."""
 
-import dataclasses
 import json
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import decisions
@@ -35,7 +35,6 @@ from micfast import (
     GeneratorBank,
     LevenbergMarquardt,
     ModularInverseClassifier,
-    Trained,
     Training,
 )
 from micfast.classify.calibration import best_temperature
@@ -81,7 +80,7 @@ def with_diverged(clf, m):
     fitted = clf.fitted_classes()
     weights = fitted[m].weights.copy()
     weights.W_out[:] = torch.nan
-    fitted[m] = dataclasses.replace(fitted[m], weights=weights)
+    fitted[m] = replace(fitted[m], weights=weights)
     clf.restore(fitted, clf.classes_)
     return clf
 
@@ -179,7 +178,7 @@ def test_a_prediction_of_one_sequence_makes_few_python_calls(dimensions):
     rng, t = np.random.default_rng(0), np.linspace(0, 1, 12)
     data = np.concatenate([np.outer(rng.uniform(0.5, 1.5, 8), t), np.ones((8, 12))])
     labels = ["rise"] * 8 + ["flat"] * 8
-    settings = Training(n_episodes=200)
+    settings = Training.paper(n_episodes=200)
     clf = ModularInverseClassifier(n_types=2, training=settings, random_state=0).fit(data, labels)
     one = data[:1] if dimensions == 2 else data[:1, :, None]
     clf.predict(one)
@@ -284,8 +283,10 @@ def test_two_classes():
 
 @pytest.mark.parametrize("backend", ["torch", "auto"])
 def test_backends_agree(backend, fitted):
-    clf = small(backend=backend, training__n_episodes=3, solver__n_iter=1).fit(X[::3, :4], y[::3])
-    other = small(training__n_episodes=3, solver__n_iter=1).fit(X[::3, :4], y[::3])
+    clf = small(backend=backend, training__method__n_episodes=3, solver__n_iter=1).fit(
+        X[::3, :4], y[::3]
+    )
+    other = small(training__method__n_episodes=3, solver__n_iter=1).fit(X[::3, :4], y[::3])
     np.testing.assert_allclose(
         clf.reconstruction_errors(X[:, :4]),
         other.reconstruction_errors(X[:, :4]),
@@ -573,7 +574,7 @@ def test_a_class_whose_module_diverged_never_wins(monkeypatch, tmp_path):
         trained = real(*arguments, **options)
         weights, errors = trained.bank.weights.copy(), trained.errors.copy()
         weights.W_out[1], errors[1] = torch.nan, np.nan
-        return Trained(GeneratorBank(weights), trained.loss_curves, errors)
+        return replace(trained, bank=GeneratorBank(weights), errors=errors)
 
     monkeypatch.setattr(fleet, "train", train)
     for distance in ("mse", "dtw"):

@@ -64,7 +64,7 @@ def expected_failures(_):
 
 @needs_kernel
 @parametrize_with_checks(
-    [ModularInverseClassifier(training=Training(n_episodes=100), n_modules_per_class=1)],
+    [ModularInverseClassifier(training=Training.paper(n_episodes=100), n_modules_per_class=1)],
     expected_failed_checks=expected_failures,
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -78,10 +78,10 @@ def test_sklearn_checks(estimator, check):
 @pytest.mark.slow
 @parametrize_with_checks(
     [
-        ModularInverseClassifier(training=Training(n_episodes=300)),
+        ModularInverseClassifier(training=Training.paper(n_episodes=300)),
         ModularInverseClassifier(
             n_types=1,
-            training=Training(n_episodes=300),
+            training=Training.paper(n_episodes=300),
             n_modules_per_class=2,
             solver=Adam(n_iter=10, start="types"),
             standardize=None,
@@ -282,7 +282,10 @@ def test_standardize(standardize, mean, scale):
 def test_zero_variance_is_no_trouble():
     flat = np.repeat([0.0, 1.0], 5)[:, None] * np.ones(6)
     clf = small(
-        n_types=1, training__n_episodes=1500, training__learned_tol=0.1, training__max_retries=3
+        n_types=1,
+        training__method__n_episodes=1500,
+        training__learned_tol=0.1,
+        training__max_retries=3,
     ).fit(flat, flat[:, 0])
     assert [report["learned"] for report in clf.training_report_] == [True, True]
     assert all(report["mse"] <= 1e-4 for report in clf.training_report_)
@@ -432,7 +435,11 @@ def test_class_change_errors(fresh):
 )
 def test_new_labels_fit_in(labels, new, expected):
     labels = np.asarray(labels)
-    clf = small(training__n_episodes=10).fit(X, np.repeat(labels, PER_CLASS)).add_class(X[:4], new)
+    clf = (
+        small(training__method__n_episodes=10)
+        .fit(X, np.repeat(labels, PER_CLASS))
+        .add_class(X[:4], new)
+    )
     assert clf.classes_.tolist() == expected
     assert clf.classes_.dtype.kind == labels.dtype.kind
     assert [type(label) for label in clf.bank_.classes] == [type(label) for label in expected]
@@ -440,18 +447,18 @@ def test_new_labels_fit_in(labels, new, expected):
 
 
 def test_labels_of_other_types():
-    numbers = small(training__n_episodes=10).fit(X, np.repeat([1, 2, 3], PER_CLASS))
+    numbers = small(training__method__n_episodes=10).fit(X, np.repeat([1, 2, 3], PER_CLASS))
     for wrong in ("4", True, 4.5):
         with pytest.raises(TypeError, match="label must be of type int"):
             numbers.add_class(X[:4], wrong)
     with pytest.raises(TypeError, match="a label must be"):
         numbers.add_class(X[:4], None)
-    truth = small(training__n_episodes=10).fit(X, y == "arch")
+    truth = small(training__method__n_episodes=10).fit(X, y == "arch")
     assert truth.classes_.dtype == bool
     assert truth.bank_.classes == (False, True)
     with pytest.raises(TypeError, match="label must be of type bool"):
         truth.add_class(X[:4], 1)
-    big = small(training__n_episodes=10).fit(
+    big = small(training__method__n_episodes=10).fit(
         X, np.repeat(np.array([1, 2, 3], dtype=np.uint64), PER_CLASS)
     )
     for wrong in (2**70, -1):
@@ -467,7 +474,8 @@ def fake_training(monkeypatch, errors):
         mse = np.array(errors[len(calls)], dtype=np.float64)
         assert len(types) == len(seeds) == len(mse) == len(bank)
         calls.append(len(seeds))
-        return Trained(bank, np.full((len(seeds), 5), len(calls) - 1), mse)
+        curves = np.full((len(seeds), 5), len(calls) - 1)
+        return Trained(bank, [*curves], mse, [{"made up": 1} for _ in seeds])
 
     monkeypatch.setattr(fleet, "train", train)
     return calls
@@ -503,10 +511,10 @@ def test_the_best_attempt_is_kept(monkeypatch):
 
 def test_convergence_warning_of_real_training():
     with pytest.warns(
-        ConvergenceWarning, match=r"learned_tol=1e-06 in 2 attempts: 'arch' .*n_episodes"
+        ConvergenceWarning, match=r"learned_tol=1e-06 in 2 attempts: 'arch' .*more steps"
     ):
         clf = small(
-            training__n_episodes=5, training__learned_tol=1e-6, training__max_retries=1
+            training__method__n_episodes=5, training__learned_tol=1e-6, training__max_retries=1
         ).fit(X, y)
     assert [report["attempts"] for report in clf.training_report_] == [2, 2, 2]
     for change in (
@@ -764,13 +772,13 @@ def test_reconstructions_of_a_list_have_one_shape(gestures):
 
 def test_a_list_of_one_length_has_no_length_of_its_own(gestures):
     items, labels, _ = gestures
-    clf = small(training__n_episodes=20).fit([item[:8] for item in items], labels)
+    clf = small(training__method__n_episodes=20).fit([item[:8] for item in items], labels)
     assert clf.predict([items[0], items[1][:5]]).shape == (2,)
     assert clf.predict([items[0][:5]]).shape == (1,)
     with pytest.raises(ValueError, match="is expecting 8 features"):
-        small(training__n_episodes=20).fit(np.stack([i[:8] for i in items]), labels).predict(
-            items[0][None, :5]
-        )
+        small(training__method__n_episodes=20).fit(
+            np.stack([i[:8] for i in items]), labels
+        ).predict(items[0][None, :5])
 
 
 def test_a_class_of_a_list_comes_and_goes_and_may_be_longer(gestures):
@@ -791,14 +799,18 @@ def test_a_class_of_a_list_comes_and_goes_and_may_be_longer(gestures):
 def test_leave_one_out_of_a_list(gestures):
     items, labels, _ = gestures
     scores = cross_val_score(
-        small(training__n_episodes=20), items[:6], labels[:6], cv=LeaveOneOut(), error_score="raise"
+        small(training__method__n_episodes=20),
+        items[:6],
+        labels[:6],
+        cv=LeaveOneOut(),
+        error_score="raise",
     )
     assert len(scores) == 6
 
 
 @pytest.mark.parametrize("one", [X[0], X[0, :, :1], X[0, :, 0], list(X[0, :, 0])])
 def test_one_sequence_without_its_axis_is_told_the_way(one, fitted):
-    narrow = small(training__n_episodes=20).fit(X[..., :1], y)
+    narrow = small(training__method__n_episodes=20).fit(X[..., :1], y)
     for clf in (fitted, narrow):
         with pytest.raises(ValueError, match=r"a single sequence is X\[None\]"):
             clf.predict(one)
@@ -834,7 +846,9 @@ def test_the_callers_state_changes_nothing(state, backend):
 
     def work():
         solver = LevenbergMarquardt(2) if backend == "auto" else Adam(1, start="nearest")
-        clf = small(training__n_episodes=3, backend=backend, type_selection="first", solver=solver)
+        clf = small(
+            training__method__n_episodes=3, backend=backend, type_selection="first", solver=solver
+        )
         clf.fit(X[few, :3], y[few]).add_class(X[14:17, :3], "new")
         decision = clf.decide(X_NEW[:2, :3])
         found = micfast.invert(
@@ -885,7 +899,9 @@ def test_characters():
     from micfast.data import load_characters
 
     data = load_characters()
-    clf = ModularInverseClassifier(training=Training(n_episodes=5000), random_state=0, n_jobs=-1)
+    clf = ModularInverseClassifier(
+        training=Training.paper(n_episodes=5000), random_state=0, n_jobs=-1
+    )
     clf.fit(data.X_train, data.y_train)
     assert clf.score(data.X_test[:200], data.y_test[:200]) > 0.85
     types, _ = select_types(data.X_train[data.y_train == data.y_train[0]], random_state=0)

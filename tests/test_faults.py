@@ -496,7 +496,7 @@ LONG = {
     "lm": for_a_long_time(LevenbergMarquardt(n_iter=50, start="uniform")),
     "lm, nearest": for_a_long_time(LevenbergMarquardt(n_iter=50)),
     "train": lambda: train(
-        bank_of(20), np.zeros((4, 205, 2)), Training(n_episodes=100_000_000), seeds=range(20)
+        bank_of(20), np.zeros((4, 205, 2)), Training.paper(n_episodes=100_000_000), seeds=range(20)
     ),
     "one long sequence": lambda: micfast.invert(
         bank_of(1, hidden_size=32), np.zeros((16, 5000, 2)), solver=Adam(n_iter=10_000)
@@ -532,7 +532,7 @@ def model():
     X = np.sin(np.linspace(0, 3, 20) * (1 + y[:, None])) + 0.1 * rng.standard_normal((12, 20))
     clf = ModularInverseClassifier(
         2,
-        training=Training(n_episodes=300, max_retries=0, learned_tol=10),
+        training=Training.paper(n_episodes=300, max_retries=0, learned_tol=10),
         n_modules_per_class=2,
         random_state=0,
     )
@@ -555,16 +555,18 @@ def test_ctrl_c_leaves_the_estimator_as_it_was(method, model, ctrl_c, tmp_path):
     # neither the old model nor the new.
     other = 100 + 50 * X
     arguments = {"fit": (other, y), "add_class": (other, 2), "refit_class": (other, 1)}[method]
-    clf.set_params(training__n_episodes=100_000_000)
+    clf.set_params(training__method__n_episodes=100_000_000)
     ctrl_c(lambda: getattr(clf, method)(*arguments))
-    clf.set_params(training__n_episodes=300)
+    clf.set_params(training__method__n_episodes=300)
     assert content("after.safetensors") == before
     getattr(clf, method)(*arguments)  # and it can be done again
     assert clf.predict(X).shape == (12,)
 
 
 def test_ctrl_c_in_a_first_fit_leaves_it_unfitted(ctrl_c):
-    clf = ModularInverseClassifier(2, training=Training(n_episodes=100_000_000), random_state=0)
+    clf = ModularInverseClassifier(
+        2, training=Training.paper(n_episodes=100_000_000), random_state=0
+    )
     X = np.random.default_rng(0).standard_normal((12, 20))
     ctrl_c(lambda: clf.fit(X, np.arange(12) % 2))
     assert not [name for name in vars(clf) if name.endswith("_")]

@@ -14,12 +14,19 @@ from sklearn.preprocessing import FunctionTransformer
 
 import micfast
 from micfast import Adam, LevenbergMarquardt, ModularInverseClassifier, Training
+from micfast.classify.parameters import flattened
 from micfast.search.solvers import SOLVERS, Solver
 from micfast.search.starts import STARTS, Start
 from micfast.search.starts.nearest import Nearest
 from micfast.search.starts.types import Types
 from micfast.search.starts.uniform import Uniform
 from micfast.training import fleet
+from micfast.training.initializations.drawn import Torch
+from micfast.training.initializations.matched import Matched
+from micfast.training.methods.adam import BatchOneAdam
+from micfast.training.methods.auto import Auto
+from micfast.training.methods.lm import ProjectedLM
+from micfast.training.methods.projected import ProjectedAdam
 from micfast.training.selections import SELECTIONS, Selection, take_samples
 from micfast.training.selections.kmeans import DTWKMeans, KMeans
 from micfast.training.types import select_types
@@ -41,22 +48,24 @@ def test_deep_parameters_show_what_will_be_used():
     assert flat["solver"] == "adam"
     assert deep.items() >= flat.items()
     assert {name: value for name, value in deep.items() if "__" in name} == {
-        **{f"training__{name}": value for name, value in Training().as_dict().items()},
+        **flattened("training", Training()),
         **{f"solver__{name}": value for name, value in Adam().as_dict().items()},
         **{f"type_selection__{name}": value for name, value in KMeans().as_dict().items()},
     }
-    assert ModularInverseClassifier().get_params()["solver__start__n_starts"] == 1
+    params = ModularInverseClassifier().get_params()
+    assert params["solver__start__n_starts"] == 1
+    assert params["training__method__first__n_steps"] == ProjectedAdam().n_steps
 
 
 def test_set_params_replaces_the_settings_object():
-    solver, training = LevenbergMarquardt(n_iter=5), Training(n_episodes=7)
+    solver, training = LevenbergMarquardt(n_iter=5), Training.paper(n_episodes=7)
     clf = ModularInverseClassifier(solver=solver, training=training)
     clf.set_params(solver__n_iter=3, solver__start__n_starts=2, training__noise_in=0.1, n_types=2)
     assert clf.solver == LevenbergMarquardt(n_iter=3, start=Nearest(n_starts=2))
-    assert clf.training == Training(n_episodes=7, noise_in=0.1)
+    assert clf.training == Training.paper(n_episodes=7, noise_in=0.1)
     assert clf.n_types == 2
     assert solver == LevenbergMarquardt(n_iter=5)
-    assert training == Training(n_episodes=7)
+    assert training == Training.paper(n_episodes=7)
     # None and names give way to objects.
     clf = ModularInverseClassifier().set_params(
         solver__tol=0.1, type_selection__representative="medoid", training__max_retries=1
@@ -93,10 +102,12 @@ def test_clone():
 
 @needs_kernel
 def test_grid_search_over_nested_parameters():
-    grid = {"solver__n_iter": [0, 8], "training__n_episodes": [1, 300]}
+    grid = {"solver__n_iter": [0, 8], "training__method__n_episodes": [1, 300]}
     search = GridSearchCV(small(), grid, cv=2).fit(X, y)
-    assert search.best_params_["training__n_episodes"] == 300
-    assert search.best_estimator_.training == small().training.replace(n_episodes=300)
+    assert search.best_params_["training__method__n_episodes"] == 300
+    assert search.best_estimator_.training == Training.paper(
+        300, noise_in=0.1, max_retries=0, learned_tol=100.0
+    )
     assert search.best_estimator_.score(X_NEW, Y_NEW) > 0.9
     solvers = GridSearchCV(small(), {"solver": ["adam", LevenbergMarquardt(2)]}, cv=2).fit(X, y)
     assert solvers.best_score_ > 0.9
@@ -144,15 +155,19 @@ def test_paper(data, selection, hidden_size, n_episodes):
     assert settings["type_selection"].name == selection
     assert settings["type_selection"].representative == "centroid"
     assert clf.solver == Adam(n_iter=50, learning_rate=0.05, start=Uniform(), tol=0.0)
-    assert clf.training == Training(
+    assert clf.training == Training.paper(
         n_episodes, learning_rate=0.01, noise_in=0.0, noise_out=0.0, max_retries=0
     )
+    assert clf.training.method == BatchOneAdam(n_episodes, 0.01)
+    assert clf.training.initialization == Torch()
     assert (clf.n_types, clf.hidden_size, clf.n_modules_per_class) == (4, hidden_size, 1)
     assert (clf.distance, clf.reject, clf.standardize) == ("mse", None, "global")
-    changed = {"training__noise_in": 0.2, "training__n_episodes": 7, "n_types": 3}
+    changed = {"training__noise_in": 0.2, "training__method__n_episodes": 7, "n_types": 3}
     other = ModularInverseClassifier.paper(data, **changed)
-    params = {k: v for k, v in other.get_params().items() if k != "training"}
-    assert params == {k: v for k, v in (clf.get_params() | changed).items() if k != "training"}
+    kept = clf.get_params().keys() - {"training", "training__method"}
+    assert {name: other.get_params()[name] for name in kept} == {
+        name: (clf.get_params() | changed)[name] for name in kept
+    }
 
 
 def test_paper_of_other_data():
@@ -210,20 +225,45 @@ def test_wrong_parameters(parameter, error, message, monkeypatch):
 @pytest.mark.parametrize(
     ("values", "error", "message"),
     [
-        ({"n_episodes": 0}, ValueError, "n_episodes must be an integer from 1"),
-        ({"n_episodes": 2.0}, TypeError, "n_episodes must be an integer"),
+        ({"method": "sgd"}, ValueError, "method must be one of 'adam', 'auto', 'lm', 'projected'"),
+        ({"method": ProjectedAdam}, TypeError, "method must be a method object or one of"),
+        (
+            {"initialization": "zero"},
+            ValueError,
+            "initialization must be one of 'chrono', 'matched'",
+        ),
+        ({"initialization": 0}, TypeError, "initialization must be an initialization object or"),
+        ({"goal": 0}, ValueError, "goal must be .* above 0, got 0"),
         ({"max_retries": None}, TypeError, "max_retries must be an integer"),
         ({"noise_in": -0.1}, ValueError, r"noise_in must be .* got -0\.1"),
         ({"noise_out": np.nan}, ValueError, "noise_out must be .* got nan"),
         ({"noise_out": [0.1, -1]}, ValueError, "noise_out must be .* got -1"),
         ({"noise_in": "0.1"}, TypeError, "noise_in must be"),
-        ({"learning_rate": 0}, ValueError, "learning_rate must be .* above 0, got 0"),
         ({"learned_tol": "a"}, TypeError, "learned_tol must be .* got 'a'"),
     ],
 )
 def test_training_checks_itself(values, error, message):
-    with pytest.raises(error, match=f"Training: {message}"):
+    with pytest.raises(error, match=message):
         Training(**values)
+
+
+@pytest.mark.parametrize(
+    ("method", "values", "error", "message"),
+    [
+        (BatchOneAdam, {"n_episodes": 0}, ValueError, "n_episodes must be an integer from 1"),
+        (BatchOneAdam, {"n_episodes": 2.0}, TypeError, "n_episodes must be an integer"),
+        (BatchOneAdam, {"learning_rate": 0}, ValueError, "learning_rate must be .* above 0, got 0"),
+        (ProjectedAdam, {"n_steps": -1}, ValueError, "n_steps must be an integer from 0"),
+        (ProjectedAdam, {"learning_rate": "a"}, TypeError, "learning_rate must be"),
+        (ProjectedLM, {"max_jacobians": 0}, ValueError, "max_jacobians must be an integer from 1"),
+        (ProjectedLM, {"n_noisy": None}, TypeError, "n_noisy must be an integer"),
+        (Auto, {"first": "lm"}, TypeError, "first must be a method, got 'lm'"),
+        (Matched, {"amplitude": 1}, ValueError, "amplitude must be .* below 1, got 1"),
+    ],
+)
+def test_methods_check_themselves(method, values, error, message):
+    with pytest.raises(error, match=f"{method.__name__}: {message}"):
+        method(**values)
 
 
 # -- registries: what one file adds ---------------------------------------------------------------
@@ -277,7 +317,7 @@ def test_a_start_a_solver_and_a_selection_are_one_class_each(tmp_path):
     np.testing.assert_array_equal(types, X[-2:])
     assert info.index.tolist() == [len(X) - 2, len(X) - 1]
 
-    clf = small(type_selection="last", solver="guess", training__n_episodes=20).fit(X, y)
+    clf = small(type_selection="last", solver="guess", training__method__n_episodes=20).fit(X, y)
     np.testing.assert_allclose(clf.types_, [X[y == c][-2:] for c in clf.classes_], rtol=1e-6)
     found = clf.invert(X_NEW)
     assert (found.latents == [0, 1]).all()

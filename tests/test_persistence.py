@@ -131,7 +131,7 @@ def test_starts_given_as_an_array_are_kept(fresh, tmp_path):
 def test_sequences_of_data_frames_keep_their_columns(tmp_path):
     pandas = pytest.importorskip("pandas")
     frames = [pandas.DataFrame(x, columns=["a", "b"])[: T - i % 3] for i, x in enumerate(X)]
-    clf = small(training__n_episodes=20).fit(frames, y)
+    clf = small(training__method__n_episodes=20).fit(frames, y)
     loaded = saved(clf, tmp_path / "clf")
     assert loaded.channel_names_in_ == clf.channel_names_in_ == ("a", "b")
     swapped = [frame[["b", "a"]] for frame in frames]
@@ -152,7 +152,7 @@ def test_sequences_of_data_frames_keep_their_columns(tmp_path):
     ids=lambda labels: str(labels.dtype),
 )
 def test_file_keeps_the_labels(labels, tmp_path):
-    clf = small(training__n_episodes=10).fit(X, np.repeat(labels, PER_CLASS))
+    clf = small(training__method__n_episodes=10).fit(X, np.repeat(labels, PER_CLASS))
     loaded = saved(clf, tmp_path / "clf")
     assert loaded.classes_.dtype == clf.classes_.dtype
     np.testing.assert_array_equal(loaded.predict(X), clf.predict(X))
@@ -169,7 +169,7 @@ def test_file_of_random_state_and_numpy_parameters(tmp_path):
 def test_file_keeps_feature_names(tmp_path):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X[..., 0], columns=[f"t{i}" for i in range(T)])
-    clf = small(training__n_episodes=10).fit(frame, y)
+    clf = small(training__method__n_episodes=10).fit(frame, y)
     loaded = saved(clf, tmp_path / "clf")
     np.testing.assert_array_equal(loaded.feature_names_in_, clf.feature_names_in_)
     np.testing.assert_array_equal(loaded.predict(frame), clf.predict(frame))
@@ -209,8 +209,8 @@ def rename_tensor(header, _):
         (set_in("params", value=[1]), "inconsistent .AttributeError"),
         (set_in("params", "unheard_of", value=1), "inconsistent .*unheard_of"),
         (
-            set_in("params", "training", value={"settings": "training", "n_episodes": -1}),
-            "inconsistent .*n_episodes must be",
+            set_in("params", "training", value={"settings": "training", "goal": -1}),
+            "inconsistent .*goal must be",
         ),
         (
             set_in("params", "training", value={"settings": "nothing"}),
@@ -306,7 +306,7 @@ def believed(path, data, bits):
 @pytest.fixture(scope="module")
 def model_bytes(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "clf"
-    small(n_types=1, hidden_size=1, training__n_episodes=5).fit(X[:, :3], y).save(path)
+    small(n_types=1, hidden_size=1, training__method__n_episodes=5).fit(X[:, :3], y).save(path)
     return path.read_bytes()
 
 

@@ -34,7 +34,7 @@ SETTINGS = {
     "n_types": 3,
     "hidden_size": 5,
     "n_modules_per_class": 2,
-    "training": Training(n_episodes=150, max_retries=0, learned_tol=1e6),
+    "training": Training.paper(n_episodes=150, max_retries=0, learned_tol=1e6),
     "solver": LevenbergMarquardt(n_iter=4),
     "random_state": 0,
 }

@@ -279,7 +279,7 @@ def test_a_cell_is_what_training_it_alone_gives(done):
     types = results.read(done / "raw/units/types-characters-random-0001.npz")["types"]
     dataset = spec.load(1, spec.n_test)
     noise_in, noise_out = 0.2, 0.0001
-    training = Training(n_episodes=spec.n_episodes, noise_in=noise_in, noise_out=noise_out)
+    training = Training.paper(n_episodes=spec.n_episodes, noise_in=noise_in, noise_out=noise_out)
     errors = {0: [], 50: []}
     for c, label in enumerate("abc"):
         seed = derive_seed(1, "characters", "random", "module", noise_in, noise_out, label)

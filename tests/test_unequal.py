@@ -15,11 +15,11 @@ from micfast.training.types import select_types, select_types_per_class
 SMALL = {
     "n_types": 2,
     "hidden_size": 6,
-    "training": Training(n_episodes=600, max_retries=0, learned_tol=100.0),
+    "training": Training.paper(n_episodes=600, max_retries=0, learned_tol=100.0),
     "n_modules_per_class": 1,
     "random_state": 0,
 }
-SHORT = Training(n_episodes=100, max_retries=0, learned_tol=100.0)
+SHORT = Training.paper(n_episodes=100, max_retries=0, learned_tol=100.0)
 
 
 def curves(seed=0, per_class=8):

@@ -139,7 +139,7 @@ def _train(
     start = GeneratorBank.random(
         len(seeds), hidden_size=spec.hidden_size, input_size=K, output_size=O, seeds=seeds
     )
-    training = Training(
+    training = Training.paper(
         n_episodes=spec.n_episodes, noise_in=tuple(np.repeat(NOISE_IN, N_MODULES * C).tolist())
     )
     fleet = np.tile(types, (len(NOISE_IN) * N_MODULES, 1, 1, 1))

@@ -190,9 +190,11 @@ def _prepare(
         "random_state": derive_seed(seed, spec.name, "robustness", "modules") % 2**32,
         "n_jobs": n_threads,
     }
-    training = Training(n_episodes=spec.n_episodes)
+    training = Training.paper(n_episodes=spec.n_episodes)
     models = {
-        PAPER: ModularInverseClassifier.paper(training__n_episodes=spec.n_episodes, **common),
+        PAPER: ModularInverseClassifier.paper(
+            training__method__n_episodes=spec.n_episodes, **common
+        ),
         DEFAULT: ModularInverseClassifier(training=training, **common),
     }
     forward = fit_torch(

@@ -26,7 +26,7 @@ _SMALL: dict[str, Any] = {
     "n_types": 2,
     "type_selection": "random",
     "hidden_size": 4,
-    "training": Training(n_episodes=200, max_retries=0, learned_tol=100.0),
+    "training": Training.paper(n_episodes=200, max_retries=0, learned_tol=100.0),
     "n_modules_per_class": 1,
     "solver": LevenbergMarquardt(n_iter=3),
 }

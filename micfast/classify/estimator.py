@@ -33,6 +33,7 @@ from micfast.search.solvers.adam import Adam
 from micfast.search.solvers.levenberg_marquardt import LevenbergMarquardt
 from micfast.sequences import is_lazy
 from micfast.settings import Settings, check_choice, check_count, is_number
+from micfast.training.report import TrainingReport
 from micfast.training.selections import Selection, selection_of
 from micfast.training.selections.kmeans import DTWKMeans
 from micfast.training.settings import Training
@@ -120,13 +121,13 @@ class ModularInverseClassifier(
         The types in the units of X; NaN after their ends.
     type_info_ : list of TypeSelection
         How each class's types were selected.
-    training_report_ : list of dict
-        Per module, class by class: ``label``; ``module``, its bank's number; ``n_samples``;
-        ``n_types_found`` (different types); ``attempts``; ``seeds``, one per attempt; ``mse``, the
-        noise-free mean squared error of its drawings of the types (standardised units);
-        ``relative_mse``, that over the types' variance; ``learned``; ``seconds``, the time of the
-        training runs it took part in; ``loss_curve``, the mean training loss over consecutive runs
-        of episodes.
+    training_report_ : TrainingReport
+        A list that prints as a table, with a dict per module, class by class: ``label``;
+        ``module``, its bank's number; ``n_samples``; ``n_types_found`` (different types);
+        ``attempts``; ``seeds``, one per attempt; ``mse``, the noise-free mean squared error of its
+        drawings of the types (standardised units); ``relative_mse``, that over the types' variance;
+        ``learned``; ``reason``, why not; ``steps``, by method; ``seconds``, the time of the
+        training runs it took part in; ``loss_curve``.
     calibration_ : list of dict
         Per class, the errors of its own modules: ``types``, on each of its types; ``samples``, on
         at most 64 of its training samples, sorted. Samples that are types are left out if 8 others
@@ -180,7 +181,7 @@ class ModularInverseClassifier(
     >>> X = np.concatenate([np.outer(rng.uniform(0.5, 1.5, 8), t), np.ones((8, 12))])
     >>> y = ["rise"] * 8 + ["flat"] * 8
     >>> clf = ModularInverseClassifier(
-    ...     n_types=2, training=Training(n_episodes=200), random_state=0
+    ...     n_types=2, training=Training(max_retries=0), random_state=0
     ... )
     >>> clf.fit(X, y).score(X, y)
     1.0
@@ -276,7 +277,7 @@ class ModularInverseClassifier(
             **_PAPER,
             type_selection=selection,
             hidden_size=hidden_size,
-            training=Training(n_episodes=n_episodes, max_retries=0),
+            training=Training.paper(n_episodes, max_retries=0),
             solver=Adam(),
         )
         return estimator.set_params(**overrides)
@@ -348,7 +349,7 @@ class ModularInverseClassifier(
             If a class has fewer samples than ``n_types``, or a channel varies so little beside
             the others that it has no influence.
         ConvergenceWarning
-            If a module has not learned its types after all retries.
+            If a module has not learned its types after all retries; it says why.
         """
         before = self.__dict__.copy()
         try:
@@ -835,7 +836,7 @@ class ModularInverseClassifier(
             banks_=fitting.banks(fitted, labels),
             types_=fitting.stack_types([one.types for one in fitted]),
             type_info_=[one.info for one in fitted],
-            training_report_=[report for one in fitted for report in one.reports],
+            training_report_=TrainingReport(report for one in fitted for report in one.reports),
             calibration_=[one.calibration for one in fitted],
             classes_=classes,
             _modules=fitting.all_modules(fitted),

@@ -245,7 +245,7 @@ def warn_unlearned(fitted: Sequence[FittedClass], training: Training, stacklevel
     """Name the modules that failed to learn their types."""
     reports = [report for one in fitted for report in one.reports]
     failed = [
-        f"{report['label']!r} (relative error {report['relative_mse']:.2g})"
+        f"{report['label']!r} (relative error {report['relative_mse']:.2g}: {report['reason']})"
         for report in reports
         if not report["learned"]
     ]
@@ -253,8 +253,7 @@ def warn_unlearned(fitted: Sequence[FittedClass], training: Training, stacklevel
         warnings.warn(
             f"ModularInverseClassifier: {len(failed)} of {len(reports)} modules failed to learn "
             f"their types to within learned_tol={training.learned_tol} in "
-            f"{training.max_retries + 1} attempts: {', '.join(failed)}; more n_episodes, a larger "
-            "hidden_size or less noise may help",
+            f"{training.max_retries + 1} attempts: {'; '.join(failed)}",
             ConvergenceWarning,
             stacklevel=stacklevel,
         )

@@ -23,6 +23,8 @@ from micfast.search.starts import STARTS
 from micfast.search.starts.given import Given
 from micfast.sequences import require_values
 from micfast.settings import Settings
+from micfast.training.initializations import INITIALIZATIONS
+from micfast.training.methods import METHODS, Method
 from micfast.training.selections import SELECTIONS, TypeSelection
 from micfast.training.settings import Training
 
@@ -176,7 +178,9 @@ def _param_to_json(value: Any) -> Any:
         return {"settings": "latents", "latents": value.latents.tolist()}
     if isinstance(value, Settings):
         fields = {name: _param_to_json(field) for name, field in value.as_dict().items()}
-        return {"settings": value.name or "training", **fields}
+        # Methods of training have names that solvers have, too.
+        kind = "method " if isinstance(value, Method) else ""
+        return {"settings": kind + value.name or "training", **fields}
     if isinstance(value, np.random.RandomState | np.random.Generator | np.random.SeedSequence):
         return None
     return list(value) if isinstance(value, tuple) else value
@@ -193,7 +197,10 @@ def _param_from_json(value: Any) -> Any:
         return Given(value["latents"])
     if name == "training":
         return Training(**fields)
-    for registry in (SOLVERS, STARTS, SELECTIONS):
+    if name.startswith("method "):
+        method: Any = METHODS[name.removeprefix("method ")]
+        return method(**fields)
+    for registry in (SOLVERS, STARTS, SELECTIONS, INITIALIZATIONS):
         if name in registry:
             entry: Any = registry[name]
             return entry(**fields)
@@ -247,6 +254,8 @@ def _report_from_json(report: dict[str, Any], label: Label, module: int) -> dict
         "mse": _float_from_json(report["mse"]),
         "relative_mse": _float_from_json(report["relative_mse"]),
         "learned": bool(report["learned"]),
+        "reason": str(report["reason"]),
+        "steps": {str(name): int(n) for name, n in report["steps"].items()},
         "seconds": float(report["seconds"]),
         "loss_curve": np.array(curve, dtype=np.float32),
     }

@@ -170,9 +170,20 @@ def model_options(*, defaults: bool) -> Decorator:
         ),
         add("--n-types", default=4, type=COUNT, help="Types per class."),
         add("--hidden-size", default=10, type=COUNT, help="Hidden units per module."),
-        add("--noise-in", default=0.0, type=FROM_0, help="SD of the training noise on inputs."),
+        option(
+            "--noise-in",
+            heading="Model",
+            type=FROM_0,
+            help="SD of the training noise on inputs. [default: 0.2, and 0 with --episodes]",
+        ),
         add("--noise-out", default=0.0, type=FROM_0, help="SD of the training noise on types."),
-        add("--episodes", "n_episodes", default=20000, type=COUNT, help="Training episodes."),
+        option(
+            "--episodes",
+            "n_episodes",
+            heading="Model",
+            type=COUNT,
+            help="Train as in the paper, for so many episodes (the paper: 20000).",
+        ),
         add(
             "--solver",
             default="lm",

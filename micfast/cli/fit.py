@@ -39,7 +39,11 @@ model = functools.partial(common.option, heading="Model")
     default="raise",
     help="Whether NaN within a sequence is an error or a missing value.",
 )
-@model("--learning-rate", type=common.Number(), default=0.01, help="Learning rate in training.")
+@model(
+    "--initialization",
+    type=click.Choice(("matched", "chrono", "torch")),
+    help="What modules start from. [default: matched, and torch with --episodes]",
+)
 @model(
     "--inversion-learning-rate",
     type=common.Number(),
@@ -87,12 +91,12 @@ def fit(source: Source, output: str, json_path: str | None, quiet: bool, **optio
     classifier.fit(sequences_of(recordings), recordings.labels)
     classifier.save(output)
 
-    from micfast.cli.report import training_json, training_table, write_json
+    from micfast.cli.report import training_json, write_json
 
     if json_path is not None:
         write_json(json_path, training_json(classifier))
     if not quiet:
-        common.say(f"{training_table(classifier)}\nmodel: {output}")
+        common.say(f"{classifier.training_report_!r}\nmodel: {output}")
 
 
 def unfitted(
@@ -104,6 +108,7 @@ def unfitted(
     representative: str | None,
     n_iter: int | None,
     inversion_learning_rate: float | None,
+    n_episodes: int | None,
     **options: Any,
 ) -> Any:
     """The estimator that the options describe."""
@@ -111,9 +116,11 @@ def unfitted(
 
     from micfast import ModularInverseClassifier, Training
 
-    names = {field.name for field in fields(Training)}
+    names = {field.name for field in fields(Training)} & options.keys()
+    given = {name: options.pop(name) for name in names}
+    given = {name: value for name, value in given.items() if value is not None}
     classifier = ModularInverseClassifier(
-        training=Training(**{name: options.pop(name) for name in names & options.keys()}),
+        training=Training.paper(n_episodes, **given) if n_episodes else Training(**given),
         n_modules_per_class=modules_per_class,
         standardize=None if standardize == "none" else standardize,
         random_state=seed,

@@ -51,10 +51,10 @@ def describe(path: str) -> str:
         return tabulate(rows.items(), tablefmt="plain", disable_numparse=True)
 
     from micfast import ModularInverseClassifier
-    from micfast.cli.report import parameters, training_table
+    from micfast.cli.report import parameters
 
     classifier = ModularInverseClassifier.load(path)
     rows["steps"] = f"{classifier.n_timesteps_in_} in training"
     rows["parameters"] = ", ".join(f"{k}={v!r}" for k, v in parameters(classifier).items())
     table = tabulate(rows.items(), tablefmt="plain", disable_numparse=True)
-    return f"{table}\n\n{training_table(classifier)}"
+    return f"{table}\n\n{classifier.training_report_!r}"

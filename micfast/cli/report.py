@@ -1,4 +1,4 @@
-"""What commands say and write besides models and predictions: tables and JSON."""
+"""What commands write besides models and predictions: JSON."""
 
 from __future__ import annotations
 
@@ -6,44 +6,12 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-import click
-from tabulate import tabulate
-
 from micfast.io import write_text
 
 if TYPE_CHECKING:
     from micfast import ModularInverseClassifier
 
-__all__ = ["training_json", "training_table", "write_json"]
-
-
-def training_table(classifier: ModularInverseClassifier) -> str:
-    """The training report as a table with a row per module, and a summary."""
-    reports = classifier.training_report_
-    headers = (
-        "class", "module", "samples", "types", "attempts", "MSE of types", "relative", "learned"
-    )  # fmt: skip
-    rows = [
-        (
-            str(report["label"]),
-            report["module"] + 1,
-            report["n_samples"],
-            report["n_types_found"],
-            report["attempts"],
-            f"{report['mse']:.3g}",
-            f"{report['relative_mse']:.2%}",
-            "yes" if report["learned"] else click.style("NO", fg="red", bold=True),
-        )
-        for report in reports
-    ]
-    table = tabulate(
-        rows, headers, disable_numparse=True, colalign=("left", *["right"] * 6, "left")
-    )
-    learned = sum(report["learned"] for report in reports)
-    # A report counts the runs in which its module took part: the most retried one saw them all.
-    seconds = max(report["seconds"] for report in reports)
-    summary = f"{learned} of {len(reports)} modules learned their types in {seconds:.2f} s"
-    return f"{table}\n\n{summary}"
+__all__ = ["parameters", "training_json", "write_json"]
 
 
 def training_json(classifier: ModularInverseClassifier) -> dict[str, Any]:

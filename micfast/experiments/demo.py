@@ -206,7 +206,7 @@ def run_demo(config: DemoConfig, *, progress: bool = False) -> DemoRun:
 def _make_classifier(config: DemoConfig, verbose: int) -> ModularInverseClassifier:
     from micfast import ModularInverseClassifier, Training
 
-    training = Training(
+    training = Training.paper(
         n_episodes=config.n_episodes, noise_in=config.noise_in, noise_out=config.noise_out
     )
     classifier = ModularInverseClassifier(

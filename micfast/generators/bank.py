@@ -23,7 +23,7 @@ from micfast.kernels.execution import Execution
 from micfast.kernels.weights import ALIKE, DTYPES, Weights
 from micfast.settings import check_count
 
-__all__ = ["GeneratorBank", "generate"]
+__all__ = ["GeneratorBank", "check_memory", "generate"]
 
 _N_CACHED = 2
 # Most memory that the weights of new modules may take.
@@ -257,13 +257,7 @@ class GeneratorBank:
         O = check_count(where, "output_size", output_size, 1)
         if dtype not in DTYPES:
             raise ValueError(f"{where}: dtype must be float32 or float64, got {dtype}")
-        n_bytes = M * (4 * H * (K + H + 1) + O * (H + 1)) * dtype.itemsize
-        if n_bytes > _MOST_BYTES:
-            raise ValueError(
-                f"{where}: the weights of {M} modules with hidden_size {H}, input_size {K} and "
-                f"output_size {O} would take {n_bytes / 2**30:,.0f} GiB, "
-                f"{_MOST_BYTES / 2**30:.0f} GiB at most are allowed"
-            )
+        check_memory(where, M, H, K, O, dtype.itemsize)
         if seeds is None:
             seeds = torch.randint(2**63 - 1, (M,), device="cpu").tolist()
         if len(seeds) != M:
@@ -705,6 +699,25 @@ def generate(
 
 
 # -- small things --------------------------------------------------------------------------------
+
+
+def check_memory(
+    where: str, n_modules: int, hidden_size: int, input_size: int, output_size: int, itemsize: int
+) -> None:
+    """Refuse sizes that only a mistake can explain, before they take the memory.
+
+    Raises
+    ------
+    ValueError
+    """
+    M, H, K, O = n_modules, hidden_size, input_size, output_size
+    n_bytes = M * (4 * H * (K + H + 1) + O * (H + 1)) * itemsize
+    if n_bytes > _MOST_BYTES:
+        raise ValueError(
+            f"{where}: the weights of {M} modules with hidden_size {H}, input_size {K} and "
+            f"output_size {O} would take {n_bytes / 2**30:,.0f} GiB, "
+            f"{_MOST_BYTES / 2**30:.0f} GiB at most are allowed"
+        )
 
 
 def _require_bank(where: str, name: str, bank: Any) -> None:

@@ -20,7 +20,7 @@ for i in range(16):
     t = np.linspace(0, 1, int(rng.integers(20, 36)))
     X.append((np.sin(3 * t) if i % 2 else np.cos(5 * t)) + 0.05 * rng.standard_normal(len(t)))
     y.append("arch" if i % 2 else "wave")
-quick = dict(n_types=2, training=Training(n_episodes=1500), n_modules_per_class=1, random_state=0)
+quick = dict(n_types=2, training=Training.paper(n_episodes=1500), n_modules_per_class=1, random_state=0)
 model = ModularInverseClassifier(**quick).fit(X, y)
 batch = model.predict(X).tolist()
 wrong = []
@@ -56,7 +56,7 @@ check("trained on a list of one length, one of another", lambda: len(equal.predi
 check("reconstruct keeps its shape", lambda: model.reconstruct([X[0]]).shape[1:],
       (len(X[0]), *model.reconstruct(X[:2]).shape[2:]))
 check("leave one out", lambda: len(cross_val_score(
-    ModularInverseClassifier(**(quick | {"training": Training(n_episodes=100, max_retries=0)})), X[:6], y[:6],
+    ModularInverseClassifier(**(quick | {"training": Training.paper(n_episodes=100, max_retries=0)})), X[:6], y[:6],
     cv=LeaveOneOut(), error_score="raise")), 6)
 print("\n".join(wrong) or "ok")
 sys.exit(bool(wrong))

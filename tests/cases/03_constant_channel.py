@@ -28,7 +28,7 @@ def make(seed, constant):
 wrong = []
 for constant in (0.25, 0.1, 9.81, -9.81, 14.62, 1e6 + 0.1):
     X, y = make(0, constant)
-    model = ModularInverseClassifier(n_types=2, training=Training(n_episodes=1500), n_modules_per_class=1,
+    model = ModularInverseClassifier(n_types=2, training=Training.paper(n_episodes=1500), n_modules_per_class=1,
                                      standardize="channel", random_state=0).fit(X, y)
     new, labels = make(1, constant * (1 + 1e-6))
     scale, score = model.standardizer_.scale_[1], model.score(new, labels)

@@ -27,11 +27,11 @@ X, y = make(0)
 new, labels = make(1)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    model = ModularInverseClassifier(n_types=2, training=Training(n_episodes=1500), n_modules_per_class=1, random_state=0)
+    model = ModularInverseClassifier(n_types=2, training=Training.paper(n_episodes=1500), n_modules_per_class=1, random_state=0)
     model.fit(X, y)
 told = [str(w.message) for w in caught if "channel" in str(w.message)]
 score = model.score(new, labels)
-alone = ModularInverseClassifier(n_types=2, training=Training(n_episodes=1500), n_modules_per_class=1, random_state=0)
+alone = ModularInverseClassifier(n_types=2, training=Training.paper(n_episodes=1500), n_modules_per_class=1, random_state=0)
 alone = alone.fit(X[..., :1], y).score(new[..., :1], labels)
 bad = not told and score < 0.9
 print(f"accuracy {score:.2f} (first channel alone {alone:.2f}); learned: "

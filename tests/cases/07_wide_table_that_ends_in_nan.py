@@ -22,7 +22,7 @@ for i in range(12):
     rows.append(pd.Series(np.sin(3 * t) if i % 2 else np.cos(5 * t)))
     y.append("arch" if i % 2 else "wave")
 table = pd.DataFrame(rows)
-quick = dict(n_types=2, training=Training(n_episodes=500), n_modules_per_class=1, random_state=0)
+quick = dict(n_types=2, training=Training.paper(n_episodes=500), n_modules_per_class=1, random_state=0)
 in_3d = ModularInverseClassifier(**quick).fit(table.to_numpy()[..., None], y)
 wrong = []
 for what, function in {

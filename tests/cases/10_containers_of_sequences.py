@@ -20,7 +20,7 @@ for i in range(12):
     t = np.linspace(0, 1, int(rng.integers(20, 31)))
     X.append(np.stack([t, np.sin(3 * t) if i % 2 else np.cos(5 * t)], 1))
     y.append("arch" if i % 2 else "wave")
-model = ModularInverseClassifier(n_types=2, training=Training(n_episodes=500), n_modules_per_class=1, random_state=0).fit(X, y)
+model = ModularInverseClassifier(n_types=2, training=Training.paper(n_episodes=500), n_modules_per_class=1, random_state=0).fit(X, y)
 expected = model.predict(X).tolist()
 long = pd.concat([pd.DataFrame(x, columns=["x", "y"]).assign(id=i) for i, x in enumerate(X)])
 cell = np.empty((1, len(X)), dtype=object)

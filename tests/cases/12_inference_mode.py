@@ -20,15 +20,15 @@ X = np.concatenate([np.stack([f + 0.05 * rng.standard_normal(10) for _ in range(
 y = np.repeat(["arch", "wave"], 4)
 quick = dict(n_types=1, hidden_size=4, n_modules_per_class=1, random_state=0,
              type_selection="first")
-model = ModularInverseClassifier(training=Training(n_episodes=500, max_retries=0), **quick).fit(X, y)
-adam = ModularInverseClassifier(training=Training(n_episodes=500, max_retries=0), solver=Adam(n_iter=3, start="uniform"), **quick).fit(X, y)
+model = ModularInverseClassifier(training=Training.paper(n_episodes=500, max_retries=0), **quick).fit(X, y)
+adam = ModularInverseClassifier(training=Training.paper(n_episodes=500, max_retries=0), solver=Adam(n_iter=3, start="uniform"), **quick).fit(X, y)
 adam.set_params(backend="torch")
 jobs = {
     "invert, kernels": lambda: micfast.invert(model.bank_, X, solver=Adam(n_iter=3)),
     "invert, torch, lm": lambda: micfast.invert(model.bank_, X[:2], solver=LevenbergMarquardt(n_iter=2, start="uniform"), execution="torch"),
     "invert, torch, adam": lambda: micfast.invert(model.bank_, X[:2], solver=Adam(n_iter=3), execution="torch"),
     "predict, torch, adam": lambda: adam.predict(X[:2]),
-    "fit, torch": lambda: ModularInverseClassifier(training=Training(n_episodes=2, max_retries=0), backend="torch", **quick).fit(X, y),
+    "fit, torch": lambda: ModularInverseClassifier(training=Training.paper(n_episodes=2, max_retries=0), backend="torch", **quick).fit(X, y),
 }
 wrong = []
 for what, job in jobs.items():

@@ -25,7 +25,7 @@ cut = {"unequal lengths, dates": [d[: 18 + i % 2] for i, d in enumerate(dates)],
        "unequal lengths, texts": [d[: 18 + i % 2] for i, d in enumerate(texts)]}
 wrong = []
 for what, data in {"dates": dates, "dates with one NaT": gap, "texts": texts, **cut}.items():
-    model = ModularInverseClassifier(n_types=2, training=Training(n_episodes=800), n_modules_per_class=1, random_state=0)
+    model = ModularInverseClassifier(n_types=2, training=Training.paper(n_episodes=800), n_modules_per_class=1, random_state=0)
     try:
         score = model.fit(data, y).score(dates if what.startswith("dates") else data, y)
         wrong.append(f"{what}: expected TypeError, got a model of accuracy {score:.2f}, "

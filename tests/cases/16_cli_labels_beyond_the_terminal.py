@@ -22,7 +22,7 @@ X = np.stack([np.sin(3 * t), np.cos(5 * t)] * 3)
 y = ["links", "\u4e0a"] * 3
 wrong = []
 with tempfile.TemporaryDirectory() as folder:
-    model = ModularInverseClassifier(n_types=1, training=Training(n_episodes=300, max_retries=0), n_modules_per_class=1,
+    model = ModularInverseClassifier(n_types=1, training=Training.paper(n_episodes=300, max_retries=0), n_modules_per_class=1,
                                      type_selection="first", random_state=0).fit(X, y)
     model.save(Path(folder) / "model.safetensors")
     np.save(Path(folder) / "new.npy", X)

@@ -16,7 +16,7 @@ warnings.simplefilter("ignore")
 t = np.linspace(0, 1, 20)
 X = np.stack([np.stack([t, np.sin(3 * t)], 1), np.stack([t, np.cos(5 * t)], 1)] * 4)
 y = ["arch", "wave"] * 4
-quick = dict(n_types=1, training=Training(n_episodes=100, max_retries=0), n_modules_per_class=1, type_selection="first",
+quick = dict(n_types=1, training=Training.paper(n_episodes=100, max_retries=0), n_modules_per_class=1, type_selection="first",
              random_state=0)
 wrong = []
 for what, data, one in (("two channels, X[0]", X, X[0]), ("one channel, X[0] of shape (T, 1)", X[..., 1:], X[0, :, 1:]),

@@ -26,7 +26,7 @@ def make(seed):
     return X, y
 
 
-quick = dict(n_types=2, training=Training(n_episodes=1500), n_modules_per_class=1, random_state=0)
+quick = dict(n_types=2, training=Training.paper(n_episodes=1500), n_modules_per_class=1, random_state=0)
 X, y = make(0)
 new, labels = make(1)
 model = ModularInverseClassifier(**quick).fit(X, y)

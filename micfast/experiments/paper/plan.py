@@ -60,7 +60,9 @@ def measure_rates(
     execution = Execution(n_threads=n_threads)
 
     def train_fleet(n: int) -> None:
-        training = Training(n_episodes=n, noise_in=tuple(noise_in), noise_out=tuple(noise_out))
+        training = Training.paper(
+            n_episodes=n, noise_in=tuple(noise_in), noise_out=tuple(noise_out)
+        )
         train(bank, types, training, seeds=range(M), execution=execution)
 
     def search(n: int) -> None:

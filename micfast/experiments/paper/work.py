@@ -246,7 +246,7 @@ def train_modules(task: Task, context: Context, noise: list[tuple[float, float]]
         seeds=seeds,
     )
     noise_in, noise_out = np.repeat(noise, len(labels), axis=0).T.tolist()
-    training = Training(
+    training = Training.paper(
         n_episodes=spec.n_episodes, noise_in=tuple(noise_in), noise_out=tuple(noise_out)
     )
     fleet = np.tile(types, (len(noise), 1, 1, 1))

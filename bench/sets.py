@@ -1,0 +1,87 @@
+"""The development sets of training: seven public data sets as training and test part.
+
+Letters and MNIST are read from ``MICFAST_DATA``; the digits come with scikit-learn, Trace with
+tslearn, the others with aeon (``pip install aeon``; its package holds the files, and only these are
+used).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micfast import Sequences
+from micfast.data import load_characters, load_digits_sequences, load_mnist, load_ts
+
+__all__ = ["SETS", "Split", "load", "missing"]
+
+
+class Split(NamedTuple):
+    """Sequences (n, T, C), NaN after the end of shorter ones, and labels."""
+
+    X_train: NDArray[Any]
+    y_train: NDArray[Any]
+    X_test: NDArray[Any]
+    y_test: NDArray[Any]
+
+
+def _of_dataset(data: Any) -> Split:
+    return Split(data.X_train, data.y_train, data.X_test, data.y_test)
+
+
+def _mnist(seed: int) -> Split:
+    """A twentieth of the training images: all of them take K-means a while, and gain little."""
+    data = load_mnist()
+    kept = np.random.default_rng(seed).permutation(len(data.y_train))[:3000]
+    return _of_dataset(data)._replace(X_train=data.X_train[kept], y_train=data.y_train[kept])
+
+
+def _of_aeon(name: str) -> Split:
+    spec = find_spec("aeon")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"{name}: needs aeon (pip install aeon)")
+    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / name
+    parts = []
+    for part in ("TRAIN", "TEST"):
+        sequences, labels = load_ts(folder / f"{name}_{part}.ts")
+        parts += [Sequences.read(sequences, name=name).padded(), labels]
+    return Split(*parts)
+
+
+def _trace() -> Split:
+    from tslearn.datasets import CachedDatasets
+
+    X_train, y_train, X_test, y_test = CachedDatasets().load_dataset("Trace")
+    return Split(X_train, y_train, X_test, y_test)
+
+
+SETS: dict[str, Callable[[int], Split]] = {
+    "letters": lambda seed: _of_dataset(load_characters(random_state=seed)),
+    "MNIST": lambda seed: _mnist(seed),
+    "digits": lambda seed: _of_dataset(load_digits_sequences(random_state=seed)),
+    "GunPoint": lambda seed: _of_aeon("GunPoint"),
+    "BasicMotions": lambda seed: _of_aeon("BasicMotions"),
+    "JapaneseVowels": lambda seed: _of_aeon("JapaneseVowels"),
+    "Trace": lambda seed: _trace(),
+}
+
+
+def load(name: str, seed: int = 0) -> Split:
+    """A development set; the seed is that of the split, where the set has none of its own."""
+    return SETS[name](seed)
+
+
+def missing() -> dict[str, str]:
+    """The sets that are not to be had here, and why."""
+    reasons = {}
+    for name, read in SETS.items():
+        try:
+            read(0)
+        except (ImportError, OSError) as error:
+            reasons[name] = str(error)
+    return reasons

@@ -1,0 +1,85 @@
+"""Projected Adam for all modules, then Levenberg-Marquardt for those that need it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micfast.arrays import to_numpy
+from micfast.kernels.execution import Execution
+from micfast.kernels.weights import Weights
+from micfast.progress import Report, part_of
+from micfast.training.errors import errors_on_types
+from micfast.training.methods import METHODS, Fleet, Learned, Method
+from micfast.training.methods.lm import ProjectedLM
+from micfast.training.methods.projected import ProjectedAdam
+
+__all__ = ["Auto"]
+
+
+@METHODS.register("auto")
+@dataclass(frozen=True)
+class Auto(Method):
+    """One method for all modules, then a second for those that are not good enough.
+
+    Without noise these are the modules whose relative error is above the training's ``goal``. With
+    noise, which holds errors above it by design, they are those that count as not learned. The
+    better of both results is kept.
+
+    Parameters
+    ----------
+    first, then : Method
+        :class:`ProjectedAdam` and :class:`ProjectedLM`.
+    """
+
+    name: ClassVar[str] = "auto"
+    first: Method = field(default_factory=ProjectedAdam)
+    then: Method = field(default_factory=ProjectedLM)
+
+    def __post_init__(self) -> None:
+        for name in ("first", "then"):
+            if not isinstance(getattr(self, name), Method):
+                raise TypeError(f"Auto: {name} must be a method, got {getattr(self, name)!r}")
+
+    def train(self, fleet: Fleet, execution: Execution, report: Report) -> Learned:
+        """See :meth:`Method.train`."""
+        found = self.first.train(fleet, execution, part_of(report, 0, 0.5))
+        errors = _errors(found.weights, fleet, execution)
+        noisy = to_numpy((fleet.noise_in > 0) | (fleet.noise_out > 0))
+        # A module that diverged has error NaN, which is above any.
+        rest = np.flatnonzero(~(errors <= np.where(noisy, fleet.learned_tol, fleet.goal)))
+        if len(rest) == 0:
+            return found
+        some, begun = fleet[rest], [*found.weights[rest]]
+        # What diverged begins again.
+        for tensor, start in zip(begun, some.weights, strict=True):
+            tensor[~np.isfinite(errors[rest])] = start[~np.isfinite(errors[rest])]
+        some = some.starting_at(Weights(*begun))
+        more = self.then.train(some, execution, part_of(report, 0.5, 1))
+        return _joined(found, errors, more, _errors(more.weights, some, execution), rest)
+
+
+def _errors(weights: Weights, fleet: Fleet, execution: Execution) -> NDArray[np.float64]:
+    """Noise-free relative errors (M,)."""
+    return errors_on_types(weights, fleet.types, execution) / to_numpy(fleet.variance)
+
+
+def _joined(
+    found: Learned,
+    errors: NDArray[np.float64],
+    more: Learned,
+    errors_then: NDArray[np.float64],
+    rest: NDArray[np.intp],
+) -> Learned:
+    """What both methods made of a fleet; the second was given the modules `rest`."""
+    tensors = [tensor.clone() for tensor in found.weights]
+    better = (errors_then < errors[rest]) | np.isnan(errors[rest])
+    for tensor, others in zip(tensors, more.weights, strict=True):
+        tensor[rest[better]] = others[better]
+    steps, curves = list(found.steps), list(found.curves)
+    for m, taken, curve in zip(rest, more.steps, more.curves, strict=True):
+        steps[m], curves[m] = steps[m] | taken, np.concatenate([curves[m], curve])
+    return Learned(Weights(*tensors), steps, curves)

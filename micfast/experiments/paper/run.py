@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["reproduce"]
 
-_PACKAGES = ("scikit-learn", "scipy", "tslearn")  # what types depend on, besides micfast
+_PACKAGES = ("scikit-learn", "scipy")  # what types depend on, besides micfast
 _OTHERS = ("pandas", "statsmodels", "matplotlib", "keras", "aeon", "numba")
 # Several packages bring this module; the report wants its version under the module's name.
 _TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tensorflow-macos")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -28,8 +26,6 @@ from micfast.training.selections import SELECTIONS, Selection, TypeSelection
 __all__ = ["DTWKMeans", "KMeans"]
 
 _Clusters = tuple[float, NDArray[np.int64], int]  # inertia, labels, iterations
-
-_import_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -115,41 +111,11 @@ class KMeans(_Clustering):
     """
 
     name: ClassVar[str] = "kmeans"
+    n_init: int = 8
 
     def distance(self, n_timesteps: int) -> Distance:
         """The squared Euclidean distance."""
         return squared_euclidean
-
-    def clusters(
-        self, X: NDArray[Any], k: int, seed: np.random.SeedSequence, threads: int
-    ) -> _Clusters:
-        """The clusters of tslearn, or of our own loop where tslearn leaves a cluster empty.
-
-        It does so with fewer distinct samples than clusters.
-        """
-        # Imported here, since it takes seconds (numba). It warns where h5py is missing, which only
-        # saving tslearn's own models needs. The lock: changing the filters isn't thread-safe.
-        with _import_lock, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="h5py not installed")
-            from tslearn.clustering import EmptyClusterError, TimeSeriesKMeans
-
-        model = TimeSeriesKMeans(
-            k,
-            metric="euclidean",
-            n_init=self.n_init,
-            max_iter=self.max_iter,
-            # Absolute, in X's units squared: stop where nothing changes.
-            tol=np.finfo(np.float64).tiny,
-            random_state=int(seed.generate_state(1)[0]),
-        )
-        try:
-            labels = model.fit(X).labels_.astype(np.int64)
-        except EmptyClusterError:
-            return super().clusters(X, k, seed, threads)
-        if np.bincount(labels, minlength=k).min() == 0:
-            return super().clusters(X, k, seed, threads)
-        deviation = X - means(X.astype(np.float64), labels, k)[labels]
-        return float(np.square(deviation).sum()), labels, model.n_iter_
 
 
 @SELECTIONS.register("dtw-kmeans")

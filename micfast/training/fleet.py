@@ -175,6 +175,7 @@ def train_until_learned(
     reports : list of ModuleReport
     """
     initialization: Any = training.initialization
+    method: Any = training.method
     M, K, _, C = types.shape
     check_memory("train", M, hidden_size, K, C, types.itemsize)
     scale = variance(types)
@@ -203,10 +204,14 @@ def train_until_learned(
                 report.steps = trained.steps[j]
                 report.loss_curve = trained.loss_curves[j]
         pending = [m for m in pending if not reports[m].learned]
+        if attempt == 0 and not method.tries_rich_types:
+            enough = 1 - training.learned_tol
+            pending = [m for m in pending if held_share(types[m], hidden_size) >= enough]
         if not pending:
             break
-    for m in pending:
-        reports[m].reason = _reason(types[m], training, hidden_size)
+    for m, report in enumerate(reports):
+        if not report.learned:
+            report.reason = _reason(types[m], training, hidden_size)
     return Weights.concat(w for w in best if w is not None), reports
 
 

@@ -36,7 +36,8 @@ class Training(Settings):
         Relative error, that is mean squared error over the types' variance, with which "lm" stops;
         "auto" gives "lm" the modules above it.
     max_retries : int
-        How often modules that failed to learn their types are retrained from a new seed.
+        How often modules that failed to learn their types are retrained from a new seed; but not,
+        except by "adam", where the types are too rich for ``hidden_size``.
     learned_tol : float
         A module has learned its types when its noise-free relative error is at most this.
 

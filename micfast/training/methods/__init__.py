@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 from torch import Tensor
 
+from micfast.arrays import to_numpy
 from micfast.kernels.execution import Execution
 from micfast.kernels.weights import Weights
 from micfast.progress import Report
 from micfast.registry import Registry
 from micfast.settings import Settings
+from micfast.training.errors import held_share
 
 __all__ = ["METHODS", "Fleet", "Learned", "Method", "method_of"]
 
@@ -55,6 +57,11 @@ class Fleet:
         names = ("weights", "types", "variance", "noise_in", "noise_out", "seeds")
         return replace(self, **{name: getattr(self, name)[index] for name in names})
 
+    def can_hold(self, module: int) -> bool:
+        """Whether modules of this size hold as much of that one's types as counts as learned."""
+        types = to_numpy(self.types[module])
+        return held_share(types, self.weights.hidden_size) >= 1 - self.learned_tol
+
     def starting_at(self, weights: Weights) -> Fleet:
         """The same modules with other weights."""
         return replace(self, weights=weights)
@@ -80,6 +87,9 @@ class Learned:
 
 class Method(Settings):
     """A way to train. Subclasses are frozen dataclasses, registered by name."""
+
+    # Whether a module whose types are too rich for its size is tried again from other seeds.
+    tries_rich_types: ClassVar[bool] = False
 
     @abstractmethod
     def train(self, fleet: Fleet, execution: Execution, report: Report) -> Learned:

@@ -37,6 +37,7 @@ class BatchOneAdam(Method):
     """
 
     name: ClassVar[str] = "adam"
+    tries_rich_types: ClassVar[bool] = True
     n_episodes: int = 20000
     learning_rate: float = 0.01
 

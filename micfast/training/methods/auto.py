@@ -26,8 +26,8 @@ class Auto(Method):
     """One method for all modules, then a second for those that are not good enough.
 
     Without noise these are the modules whose relative error is above the training's ``goal``. With
-    noise, which holds errors above it by design, they are those that count as not learned. The
-    better of both results is kept.
+    noise, which holds errors above it by design, they are those that count as not learned, unless
+    their types are too rich for them anyway. The better of both results is kept.
 
     Parameters
     ----------
@@ -51,6 +51,7 @@ class Auto(Method):
         noisy = to_numpy((fleet.noise_in > 0) | (fleet.noise_out > 0))
         # A module that diverged has error NaN, which is above any.
         rest = np.flatnonzero(~(errors <= np.where(noisy, fleet.learned_tol, fleet.goal)))
+        rest = np.array([m for m in rest if not noisy[m] or fleet.can_hold(m)], dtype=np.intp)
         if len(rest) == 0:
             return found
         some, begun = fleet[rest], [*found.weights[rest]]

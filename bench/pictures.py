@@ -14,6 +14,7 @@ from bench.figures import (
     rate,
     seconds,
 )
+from bench.learning import plot_learning
 from bench.ways import GOAL_TIME, solver_findings
 
 # Okabe and Ito's colours: told apart by colour-blind readers. One peer, one colour, everywhere.
@@ -32,6 +33,8 @@ _LINE_WIDTH = 1.8
 
 def plot(result: dict[str, Any]) -> Any:
     """A matplotlib Figure of the suite; None where there is nothing to draw."""
+    if result["suite"] == "learning":
+        return plot_learning(result["rows"])
     if result["suite"] in ("memory", "load", "drop-in", "dask") or not measured_rows(
         result["rows"]
     ):

@@ -21,6 +21,7 @@ from bench.figures import (
     remarks_of,
     seconds,
 )
+from bench.learning import learning_table
 from bench.load import FLAT_MB, FLAT_PACE
 from bench.pictures import plot
 from bench.run import load
@@ -61,6 +62,8 @@ def markdown(result: dict[str, Any]) -> str:
         parts += dropin_table(result["rows"])
     elif result["suite"] == "dask":
         parts += dask_table(result["rows"])
+    elif result["suite"] == "learning":
+        parts += learning_table(result["rows"])
     elif result["suite"] == "solvers":
         parts += solver_tables(result)
     else:

@@ -15,6 +15,7 @@ from bench import cases
 from bench.cases import Case
 from bench.cluster import measure_dask
 from bench.dropin import measure_dropin
+from bench.learning import measure_learning, write_csv
 from bench.load import measure_load
 from bench.machine import FmaPeak, describe
 from bench.measure import TOLERANCE, measure_case
@@ -71,6 +72,7 @@ SUITES: dict[str, tuple[_Entry, ...]] = {
     "solvers": (),
     "drop-in": (),
     "dask": (),
+    "learning": (),
 }
 ALL = ("inversion", "training", "latency", "scaling")
 
@@ -136,6 +138,10 @@ def run_suite(
         result["rows"] = measure_dask(n_threads, quick, say)
         result["seconds"] = time.perf_counter() - start
         return result
+    if suite == "learning":
+        result["rows"] = measure_learning(n_threads, quick, say)
+        result["seconds"] = time.perf_counter() - start
+        return result
     if suite == "solvers":
         if not any(peer.id == "micfast" for peer in contenders):
             raise ValueError("suite solvers compares micfast with itself: peers must include it")
@@ -194,6 +200,8 @@ def save(result: dict[str, Any], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result['suite']}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
+    if result["suite"] == "learning":
+        write_csv(result["rows"], path.with_suffix(".csv"))
     return path
 
 

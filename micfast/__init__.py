@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         CrossErrorDisplay,
         LatentPathDisplay,
         ReconstructionDisplay,
+        TrainingDisplay,
     )
     from micfast.search.check import check
     from micfast.search.inversion import Inversion, invert
@@ -49,6 +50,7 @@ _EXPORTS = {
     "Sequences": "sequences",
     "Trained": "training.fleet",
     "Training": "training.settings",
+    "TrainingDisplay": "plotting",
     "Weights": "kernels.weights",
     "check": "search.check",
     "config": "kernels.config",
@@ -75,6 +77,7 @@ __all__ = [
     "Sequences",
     "Trained",
     "Training",
+    "TrainingDisplay",
     "Weights",
     "__version__",
     "check",

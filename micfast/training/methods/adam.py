@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -56,7 +56,7 @@ class BatchOneAdam(Method):
         found = calls.train(fleet.weights, tensors, settings, execution, report)
         steps = [{self.name: self.n_episodes} for _ in range(M)]
         more = {"b_first": found.b_first, "b_state": found.b_state}
-        trained = {
+        trained: dict[str, Any] = {
             **dict(zip(("W_ih", "W_hh", "b", "W_out", "b_out"), found[:5], strict=True)),
             **{name: tensor for name, tensor in more.items() if tensor.numel()},
         }

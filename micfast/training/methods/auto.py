@@ -51,7 +51,7 @@ class Auto(Method):
         noisy = to_numpy((fleet.noise_in > 0) | (fleet.noise_out > 0))
         # A module that diverged has error NaN, which is above any.
         rest = np.flatnonzero(~(errors <= np.where(noisy, fleet.learned_tol, fleet.goal)))
-        rest = np.array([m for m in rest if not noisy[m] or fleet.can_hold(m)], dtype=np.intp)
+        rest = np.array([m for m in rest if not noisy[m] or fleet.can_hold(int(m))], dtype=np.intp)
         if len(rest) == 0:
             return found
         some, begun = fleet[rest], [*found.weights[rest]]

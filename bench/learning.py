@@ -1,0 +1,332 @@
+"""Which modules learn, how well and how fast: on development sets, on sums of sinusoids, in fits.
+
+Three tables in one run, each beside the trainer that was the default before (`Training.paper()`):
+what is learned of random training sequences (K = 4, H = 10, tolerance 0.1; every module is a row of
+``learning.csv`` with its draw and seeds), where each method stops on sums of sinusoids of growing
+length and number, and the seconds of whole fits. The same projected Adam in JAX, where installed.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from bench import sets
+from bench.peers.projected import jax_projected
+from micfast import Execution, ModularInverseClassifier, Training
+from micfast.training.fleet import train_until_learned
+from micfast.training.methods.projected import ProjectedAdam
+
+__all__ = ["learning_table", "measure_learning", "plot_learning", "write_csv"]
+
+Row = dict[str, Any]
+
+_K, _H = 4, 10
+_FIRST_DRAW = 100
+# Sets, and how many draws of their training sequences: 24 modules or more (GunPoint: 18).
+_DRAWS = {"GunPoint": 9, "Trace": 6, "letters": 2, "JapaneseVowels": 3, "BasicMotions": 6}
+_WAYS = {
+    "no noise": Training(noise_in=0.0),
+    "default": Training(),
+    "paper": Training.paper(),
+}
+_STEPS, _SINUSOIDS = (50, 100, 200, 500, 1000, 2000), (1, 2, 3, 5, 8, 12, 20)
+_SYNTHETIC = {
+    "start alone": Training(method=ProjectedAdam(0), noise_in=0.0, max_retries=0),
+    "projected": Training(method="projected", noise_in=0.0, max_retries=0),
+    "auto": Training(noise_in=0.0, max_retries=0),
+    "paper": Training.paper(max_retries=0),
+}
+_FITS = ("letters", "GunPoint")
+
+
+def measure_learning(n_threads: int, quick: bool, say: Callable[[str], None]) -> list[Row]:
+    """Rows of all tables; ``table`` says of which."""
+    execution = Execution(n_threads=n_threads)
+    absent = sets.missing()
+    for name, reason in absent.items():
+        say(f"learning: {name} is left out: {reason}")
+    rows: list[Row] = []
+    for name, n_draws in _DRAWS.items():
+        if name not in absent and not (quick and name != "JapaneseVowels"):
+            rows += _learned(name, 1 if quick else n_draws, quick, execution, say)
+    rows += _synthetic(quick, execution, say)
+    for name in _FITS:
+        if name not in absent and not (quick and name != "GunPoint"):
+            data = sets.load(name)
+            rows += _fits(name, data.X_train, data.y_train, quick, n_threads, say)
+    X, y = _long_set(60 if quick else 427)
+    return rows + _fits(f"made, T = {X.shape[1]}", X, y, quick, n_threads, say)
+
+
+def _short(training: Training, quick: bool) -> Training:
+    """A training that shows only that it works."""
+    if not quick:
+        return training
+    is_paper = training.method == Training.paper().method
+    return Training.paper(50) if is_paper else training.replace(method=ProjectedAdam(5))
+
+
+# -- what is learned -----------------------------------------------------------------------------
+
+
+def _learned(
+    name: str, n_draws: int, quick: bool, execution: Execution, say: Callable[[str], None]
+) -> Iterator[Row]:
+    data = sets.load(name)
+    draws = range(_FIRST_DRAW, _FIRST_DRAW + n_draws)
+    classes = np.unique(data.y_train)
+    modules = [(label, draw) for draw in draws for label in classes]
+    types = np.concatenate([_draw(data, classes, draw) for draw in draws])
+    for way, training in _WAYS.items():
+        say(f"learning: {name}, {way}, {len(modules)} modules")
+        found, seconds = _train(types, _short(training, quick), execution)
+        for (label, draw), one in zip(modules, found, strict=True):
+            yield {
+                "table": "learned",
+                "set": name,
+                "way": way,
+                "class": str(label),
+                "draw": draw,
+                "seeds": one.seeds,
+                "T": types.shape[2],
+                "relative_error": one.relative_mse,
+                "learned": one.learned,
+                "attempts": one.attempts,
+                "steps": one.steps,
+                "reason": one.reason,
+                "seconds_of_all": seconds,
+            }
+
+
+def _draw(data: sets.Split, classes: NDArray[Any], seed: int) -> NDArray[np.float32]:
+    """K random training sequences of each class (C, K, T, O), standardised globally."""
+    rng = np.random.default_rng(seed)
+    chosen = [
+        data.X_train[rng.choice(np.flatnonzero(data.y_train == label), _K, replace=False)]
+        for label in classes
+    ]
+    mean, sd = np.nanmean(data.X_train), np.nanstd(data.X_train)
+    return ((np.stack(chosen) - mean) / sd).astype(np.float32)
+
+
+def _train(
+    types: NDArray[np.float32], training: Training, execution: Execution
+) -> tuple[list[Any], float]:
+    """Reports of modules and the seconds of all."""
+    begin = time.perf_counter()
+    _, reports = train_until_learned(
+        types,
+        training,
+        hidden_size=_H,
+        seed_of=lambda m, attempt: 1000 * attempt + m,
+        device="cpu",
+        execution=execution,
+    )
+    return reports, time.perf_counter() - begin
+
+
+# -- sums of sinusoids ---------------------------------------------------------------------------
+
+
+def sums_of_sinusoids(
+    n_modules: int, n_steps: int, n_sinusoids: int, seed: int
+) -> NDArray[np.float32]:
+    """Types (M, K, T, 1): each module's have the same frequencies, other amplitudes and phases."""
+    rng = np.random.default_rng([seed, n_steps, n_sinusoids])
+    highest = min(n_steps / 4, 3 * n_sinusoids + 2)
+    frequencies = rng.uniform(0.5, highest, (n_modules, 1, 1, n_sinusoids))
+    phases = rng.uniform(0, 2 * np.pi, (n_modules, _K, 1, n_sinusoids))
+    amplitudes = rng.uniform(0.3, 1, phases.shape)
+    t = np.arange(n_steps)[:, None] / n_steps
+    waves = amplitudes * np.cos(2 * np.pi * frequencies * t + phases)
+    types = waves.sum(axis=-1)
+    return (types / types.std(axis=(1, 2), keepdims=True))[..., None].astype(np.float32)
+
+
+def _synthetic(quick: bool, execution: Execution, say: Callable[[str], None]) -> Iterator[Row]:
+    M = 2 if quick else 8
+    for n_steps in (20,) if quick else _STEPS:
+        for way, training in _SYNTHETIC.items():
+            say(f"learning: sums of sinusoids, T = {n_steps}, {way}")
+            for n_sinusoids in (1, 2) if quick else _SINUSOIDS:
+                types = sums_of_sinusoids(M, n_steps, n_sinusoids, 0)
+                found, seconds = _train(types, _short(training, quick), execution)
+                yield {
+                    "table": "synthetic",
+                    "T": n_steps,
+                    "sinusoids": n_sinusoids,
+                    "way": way,
+                    "modules": M,
+                    "learned": sum(one.learned for one in found),
+                    "relative_errors": [one.relative_mse for one in found],
+                    "seconds": seconds,
+                }
+
+
+# -- fits ----------------------------------------------------------------------------------------
+
+
+def _long_set(n_steps: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Six classes of noisy sums of five sinusoids, 20 samples each: 18 modules."""
+    types = sums_of_sinusoids(6, n_steps, 5, seed=1)
+    rng = np.random.default_rng(0)
+    X = np.repeat(types, 5, axis=1).reshape(-1, n_steps, 1)
+    return X + 0.05 * rng.standard_normal(X.shape).astype(np.float32), np.repeat(np.arange(6), 20)
+
+
+def _fits(
+    name: str,
+    X: NDArray[Any],
+    y: NDArray[Any],
+    quick: bool,
+    n_threads: int,
+    say: Callable[[str], None],
+) -> Iterator[Row]:
+    """Seconds of whole fits of the default classifier, of one class, and of the same in JAX."""
+    for way in ("default", "paper"):
+        say(f"learning: fit of {name}, {way}")
+        training = _short(_WAYS[way], quick)
+        model = ModularInverseClassifier(training=training, random_state=0, n_jobs=n_threads)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            times = []
+            for _ in range(1 if quick or way == "paper" else 3):
+                begin = time.perf_counter()
+                model.fit(X, y)
+                times.append(time.perf_counter() - begin)
+            reports = model.training_report_
+            begin = time.perf_counter()
+            model.refit_class(X[y == y[0]], y[0])
+        row = {
+            "table": "fit",
+            "set": name,
+            "way": way,
+            "modules": len(reports),
+            "T": X.shape[1],
+            "seconds": min(times),
+            "training_seconds": max(one["seconds"] for one in reports),
+            "one_class_seconds": time.perf_counter() - begin,
+            "learned": sum(one["learned"] for one in reports),
+        }
+        yield row
+    types = np.nan_to_num(np.repeat(model.types_, 3, axis=0))
+    seconds = jax_projected(types, _H, 5 if quick else ProjectedAdam().n_steps, n_threads)
+    if seconds is None:
+        say("learning: JAX is not installed")
+        return
+    compiling, training_seconds = seconds
+    yield {
+        "table": "fit",
+        "set": name,
+        "way": "projected Adam in JAX, training alone",
+        "modules": len(types),
+        "T": X.shape[1],
+        "training_seconds": training_seconds,
+        "compile_seconds": compiling,
+    }
+
+
+# -- tables --------------------------------------------------------------------------------------
+
+
+def write_csv(rows: list[Row], path: Path) -> None:
+    """Every module of the first table with its draw, seeds and error."""
+    learned = [{k: v for k, v in row.items() if k != "table"} for row in rows
+               if row["table"] == "learned"]  # fmt: skip
+    if not learned:
+        return
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, learned[0])
+        writer.writeheader()
+        for row in learned:
+            seeds = " ".join(map(str, row["seeds"]))
+            steps = " ".join(f"{name}={n}" for name, n in row["steps"].items())
+            writer.writerow(row | {"seeds": seeds, "steps": steps})
+
+
+def learning_table(rows: list[Row]) -> list[str]:
+    """The tables in Markdown."""
+    lines = [
+        f"Learned: relative error at most 0.1, K = {_K} random training sequences of a class, "
+        f"H = {_H}. Every module with its draw and seeds: `learning.csv`.",
+        "",
+        "| set | way | learned | at the first attempt | attempts | relative error, median "
+        "| 95 % | seconds of all |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row["table"] == "learned":
+            groups.setdefault((row["set"], row["way"]), []).append(row)
+    for (name, way), own in groups.items():
+        errors = np.nan_to_num([row["relative_error"] for row in own], nan=np.inf)
+        first = sum(row["learned"] and row["attempts"] == 1 for row in own)
+        lines.append(
+            f"| {name} | {way} | {sum(row['learned'] for row in own)}/{len(own)} | {first} "
+            f"| {sum(row['attempts'] for row in own)} | {np.median(errors):.4f} "
+            f"| {np.quantile(errors, 0.95, method='lower'):.3f} | {own[0]['seconds_of_all']:.2f} |"
+        )
+    lines += ["", "Sums of sinusoids: learned modules, by their number in a type.", ""]
+    synthetic = [row for row in rows if row["table"] == "synthetic"]
+    numbers = sorted({row["sinusoids"] for row in synthetic})
+    lines.append(f"| T | way | {' | '.join(map(str, numbers))} |")
+    lines.append(f"| ---: | --- |{' ---: |' * len(numbers)}")
+    by_way: dict[tuple[int, str], dict[int, Row]] = {}
+    for row in synthetic:
+        by_way.setdefault((row["T"], row["way"]), {})[row["sinusoids"]] = row
+    for (T, way), own in by_way.items():
+        cells = [f"{own[n]['learned']}/{own[n]['modules']}" for n in numbers]
+        lines.append(f"| {T} | {way} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Seconds of a whole fit with three modules a class (types, training, calibration), of the "
+        "training in it, and of `refit_class`.",
+        "",
+        "| set | modules | T | way | fit | training | one class | learned |",
+        "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        if row["table"] == "fit":
+            cells = [
+                f"{row[key]:.2f}" if key in row else ""
+                for key in ("seconds", "training_seconds", "one_class_seconds")
+            ]
+            more = f" (compiling: {row['compile_seconds']:.1f})" if "compile_seconds" in row else ""
+            lines.append(
+                f"| {row['set']} | {row['modules']} | {row['T']} | {row['way']}{more} "
+                f"| {' | '.join(cells)} | {row.get('learned', '')} |"
+            )
+    return lines
+
+
+def plot_learning(rows: list[Row]) -> Any:
+    """Where each method stops: the share of modules learned, by length and number of sinusoids."""
+    from matplotlib.figure import Figure
+
+    rows = [row for row in rows if row["table"] == "synthetic"]
+    ways = list(dict.fromkeys(row["way"] for row in rows))
+    numbers, lengths = (sorted({row[key] for row in rows}) for key in ("sinusoids", "T"))
+    figure = Figure(figsize=(2.4 * len(ways) + 0.6, 2.6), layout="constrained")
+    panels = figure.subplots(1, len(ways), sharey=True, squeeze=False)[0]
+    for ax, way in zip(panels, ways, strict=True):
+        share = np.full((len(lengths), len(numbers)), np.nan)
+        for row in rows:
+            if row["way"] == way:
+                place = lengths.index(row["T"]), numbers.index(row["sinusoids"])
+                share[place] = row["learned"] / row["modules"]
+        image = ax.imshow(share, vmin=0, vmax=1, cmap="Blues", origin="lower", aspect="auto")
+        ax.set_xticks(range(len(numbers)), numbers)
+        ax.set_yticks(range(len(lengths)), lengths)
+        ax.set(title=way, xlabel="sinusoids in a type")
+    panels[0].set_ylabel("T")
+    figure.colorbar(image, ax=panels, label="share of modules learned")
+    return figure

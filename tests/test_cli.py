@@ -20,6 +20,7 @@ import micfast
 from micfast import GeneratorBank, ModularInverseClassifier
 from micfast.cli import commands, main
 from micfast.io import atomic_path
+from micfast.training.initializations.drawn import Chrono
 
 FIT = ["--episodes", "300", "--n-types", "2", "--hidden-size", "5", "--iterations", "10"]
 FIT += ["--modules-per-class", "2", "--noise-in", "0.1"]
@@ -133,9 +134,9 @@ def test_fit_reports(data, capsys):
     captured = capsys.readouterr()
     assert captured.err == "" or "warning" in captured.err
     lines = captured.out.splitlines()
-    assert lines[0].split()[:5] == ["class", "module", "samples", "types", "attempts"]
-    assert [line.split()[:3] for line in lines[2:6]] == [
-        ["flat", "1", "12"], ["flat", "2", "12"], ["rise", "1", "12"], ["rise", "2", "12"]
+    assert lines[0].split()[:5] == ["class", "module", "relative", "error", "method"]
+    assert [line.split()[:2] for line in lines[2:6]] == [
+        ["flat", "1"], ["flat", "2"], ["rise", "1"], ["rise", "2"]
     ]  # fmt: skip
     assert "of 4 modules learned" in captured.out
     assert lines[-1] == "model: m.safetensors"
@@ -156,7 +157,7 @@ def test_options_reach_the_estimator(data):
     np.savez("train.npz", X=data[0], y=data[1])
     argv = ["fit", "train.npz", "-o", "m.safetensors", *TINY[:-3], "--quiet", "--noise-out", "0.01"]
     argv += ["--types-selection", "dtw-kmeans", "--representative", "medoid", "--solver", "adam"]
-    argv += ["--iterations", "7", "--inversion-learning-rate", "0.02", "--learning-rate", "0.03"]
+    argv += ["--iterations", "7", "--inversion-learning-rate", "0.02", "--initialization", "chrono"]
     argv += ["--learned-tol", "0.5", "--nan-policy", "omit", "--standardize", "channel"]
     assert main(argv) == 0
     found = ModularInverseClassifier.load("m.safetensors").get_params()
@@ -165,7 +166,7 @@ def test_options_reach_the_estimator(data):
         "solver__n_iter": 7,
         "solver__learning_rate": 0.02,
         "training__method__n_episodes": 30,
-        "training__method__learning_rate": 0.03,
+        "training__initialization": Chrono(),
         "training__noise_out": 0.01,
         "training__max_retries": 0,
         "training__learned_tol": 0.5,

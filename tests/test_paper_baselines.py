@@ -279,6 +279,7 @@ def test_available_tells_what_to_install(monkeypatch):
     assert {method: available(method) is None for method in METHODS} == {
         "keras-lstm": False,
         "torch-lstm": True,
+        "mic-default-training": True,
         "1nn-euclidean": True,
         "1nn-dtw": True,
         "minirocket": False,

@@ -444,8 +444,9 @@ def test_forward_and_baselines(done):
             ("random", "3", "12"),
         )
     ]
-    assert len(others) == 2 * 2 * 2 * 2
-    assert {row["method"] for row in others} == {"1nn-euclidean", "1nn-dtw"}
+    assert len(others) == 3 * 2 * 2 * 2
+    names = {"mic-default-training", "1nn-euclidean", "1nn-dtw"}
+    assert {row["method"] for row in others} == names
     for row in (*forward, *others):
         assert int(row["n_test"]) == 15
         assert float(row["accuracy"]) == int(row["n_correct"]) / 15

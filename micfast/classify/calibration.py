@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 _WORST = float(np.finfo(np.float32).max)
 # So many training samples that are not types are enough to judge a class without its types.
 _ENOUGH = 8
-_TEMPERATURE_SAMPLES = 256
+_TEMPERATURE_SAMPLES = 128
 _CALIBRATION_SAMPLES = 64
 
 
@@ -75,7 +75,7 @@ def calibration_samples(
 def temperature_samples(
     parts: Sequence[NDArray[Any]], rngs: Sequence[np.random.Generator]
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Draw at most 256 training samples of all classes; their classes' numbers."""
+    """Draw at most 128 training samples of all classes; their classes' numbers."""
     n_samples = sum(map(len, parts))
     chosen, codes = [], []
     for c, (Z, rng) in enumerate(zip(parts, rngs, strict=True)):

@@ -606,7 +606,7 @@ class ModularInverseClassifier(
 
         Notes
         -----
-        ``temperature_`` minimises the log loss on at most 256 training samples; that one number is
+        ``temperature_`` minimises the log loss on at most 128 training samples; that one number is
         all the calibration there is. If the training samples are themselves the types (few samples
         per class), they are drawn better than new ones will be, and probabilities are
         overconfident.

@@ -203,7 +203,7 @@ def temperature(
     R: int,
     entropy: NDArray[np.uint32],
 ) -> float:
-    """Temperature of the lowest log loss on at most 256 training samples of all classes."""
+    """Temperature of the lowest log loss on at most 128 training samples of all classes."""
     seeds = [seed_sequence(entropy, label, "temperature") for label in labels]
     rngs = [np.random.default_rng(seed) for seed in seeds]
     Z, codes = calibration.temperature_samples(parts, rngs)

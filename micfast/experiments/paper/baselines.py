@@ -32,6 +32,7 @@ __all__ = [
 _NEEDS: dict[str, tuple[str, str] | None] = {
     "keras-lstm": ("tensorflow", "keras"),
     "torch-lstm": None,
+    "mic-default-training": None,
     "1nn-euclidean": None,
     "1nn-dtw": None,
     "minirocket": ("aeon", "rocket"),

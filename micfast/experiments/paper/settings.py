@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BASELINES",
     "DATA_SETS",
+    "DEFAULT_TRAINING",
     "EXPERIMENTS",
     "FORWARD_METHODS",
     "N_CROSS",
@@ -33,7 +34,9 @@ __all__ = [
 
 SUBSETS = ("clustered", "random")
 FORWARD_METHODS = ("keras-lstm", "torch-lstm")
-BASELINES = ("1nn-euclidean", "1nn-dtw", "minirocket")
+# The paper's way with modules that micfast's default training has trained, and other classifiers.
+DEFAULT_TRAINING = "mic-default-training"
+BASELINES = (DEFAULT_TRAINING, "1nn-euclidean", "1nn-dtw", "minirocket")
 BUDGETS = ("default", "full")
 N_TYPES, N_ITER = 4, 50
 # Sequences per class and part of the cross-reconstructions (Figure 7).

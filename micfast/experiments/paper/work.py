@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from micfast.experiments.paper.settings import (
     BASELINES,
+    DEFAULT_TRAINING,
     FORWARD_METHODS,
     N_CROSS,
     N_ITER,
@@ -254,6 +255,26 @@ def train_modules(task: Task, context: Context, noise: list[tuple[float, float]]
     return train(start, fleet, training, seeds=seeds, execution=execution).bank
 
 
+def _with_default_training(
+    task: Task, context: Context, X_test: NDArray[np.float32]
+) -> NDArray[np.str_]:
+    """Labels by the paper's inversion of modules that micfast's default training has trained."""
+    from micfast import Execution, GeneratorBank, Training, train
+
+    types, labels = context.types(task)
+    spec, training = context.settings.spec(task.data), Training()
+    seeds = [
+        derive_seed(task.seed, task.data, task.subset, "module", DEFAULT_TRAINING, label)
+        for label in labels
+    ]
+    initialization: Any = training.initialization
+    start = GeneratorBank(initialization.weights(types, spec.hidden_size, seeds))
+    execution = Execution(n_threads=context.n_threads)
+    bank = train(start, types, training, seeds=seeds, execution=execution).bank
+    errors = context.invert(bank, X_test, N_ITER).errors
+    return np.array(labels)[np.where(np.isnan(errors), np.inf, errors).argmin(axis=1)]
+
+
 # -- the noise grid ------------------------------------------------------------------------------
 
 
@@ -454,7 +475,9 @@ def _baseline(task: Task, context: Context) -> Content:
 
     dataset = load_dataset(context.settings.spec(task.data), task.seed)
     X, y = context.labelled_types(task)
-    if task.method == "minirocket":
+    if task.method == DEFAULT_TRAINING:
+        predictions = _with_default_training(task, context, dataset.X_test)
+    elif task.method == "minirocket":
         seed = derive_seed(task.seed, task.data, task.subset, "minirocket") % 2**31
         predictions = baselines.minirocket(X, y, dataset.X_test, seed=seed)
     else:

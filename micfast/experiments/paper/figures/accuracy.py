@@ -297,6 +297,7 @@ def draw_classes(results: RawResults, data: str) -> Drawing | None:
 
 _FORWARD = {"keras-lstm": "forward LSTM (Keras)", "torch-lstm": "forward LSTM (torch)"}
 _BASELINES = {
+    "mic-default-training": "MIC, default training",
     "1nn-euclidean": "1-NN, Euclidean",
     "1nn-dtw": "1-NN, DTW",
     "minirocket": "MiniRocket + ridge",

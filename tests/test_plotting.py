@@ -23,6 +23,7 @@ from micfast.plotting import (
     CrossErrorDisplay,
     LatentPathDisplay,
     ReconstructionDisplay,
+    TrainingDisplay,
     choose_examples,
     plot_reconstructions,
     save_figure,
@@ -772,3 +773,31 @@ def test_save_figure_leaves_nothing_behind_when_it_fails(tmp_path):
     with pytest.raises(ValueError, match="xyz"):
         save_figure(fig, tmp_path / "picture.xyz")
     assert len(list(tmp_path.iterdir())) == 3
+
+
+# -- training ------------------------------------------------------------------------------------
+
+
+def test_training_of_the_worst_module(fitted, ax):
+    clf = fitted()
+    reports = clf.training_report_[1::2]
+    worst = max(reports, key=lambda one: one["relative_mse"])
+    display = TrainingDisplay.from_estimator(clf, module=1, ax=ax)
+    assert (display.label, display.report) == (worst["label"], worst)
+    np.testing.assert_array_equal(display.line_.get_ydata(), worst["loss_curve"])
+    assert len(display.ax_) == 4
+    # The drawings are in the units of X: their error is that of the report.
+    scaled = (display.drawings - display.types) / clf.standardizer_.scale_
+    assert np.square(scaled).mean() == pytest.approx(worst["mse"], rel=1e-4)
+    own = TrainingDisplay.from_estimator(clf, label="wave", ax=Figure().subplots())
+    assert own.label == "wave"
+    assert "class wave" in own._title()
+
+
+def test_training_of_shorter_types(ax):
+    types = np.ones((2, 6, 1))
+    types[1, 4:] = np.nan
+    display = TrainingDisplay([1.0, 0.1], types, types + 0.5).plot(ax=ax, kind="series")
+    assert [panel.get_xlabel() for panel in display.ax_[1:]] == ["0.250", "0.250"]
+    with pytest.raises(ValueError, match="types and drawings the same shape"):
+        TrainingDisplay([1.0], types, types[:1])

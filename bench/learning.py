@@ -23,6 +23,7 @@ from bench import sets
 from bench.peers.projected import jax_projected
 from micfast import Execution, ModularInverseClassifier, Training
 from micfast.training.fleet import train_until_learned
+from micfast.training.initializations.matched import Matched
 from micfast.training.methods.projected import ProjectedAdam
 
 __all__ = ["learning_table", "measure_learning", "plot_learning", "write_csv"]
@@ -40,7 +41,7 @@ _WAYS = {
 }
 _STEPS, _SINUSOIDS = (50, 100, 200, 500, 1000, 2000), (1, 2, 3, 5, 8, 12, 20)
 _SYNTHETIC = {
-    "start alone": Training(method=ProjectedAdam(0), noise_in=0.0, max_retries=0),
+    "start alone": Training(ProjectedAdam(0), Matched(0.2), noise_in=0.0, max_retries=0),
     "projected": Training(method="projected", noise_in=0.0, max_retries=0),
     "auto": Training(noise_in=0.0, max_retries=0),
     "paper": Training.paper(max_retries=0),
@@ -64,7 +65,8 @@ def measure_learning(n_threads: int, quick: bool, say: Callable[[str], None]) ->
             data = sets.load(name)
             rows += _fits(name, data.X_train, data.y_train, quick, n_threads, say)
     X, y = _long_set(60 if quick else 427)
-    return rows + _fits(f"made, T = {X.shape[1]}", X, y, quick, n_threads, say)
+    rows += _fits(f"made, T = {X.shape[1]}", X, y, quick, n_threads, say)
+    return rows
 
 
 def _short(training: Training, quick: bool) -> Training:

@@ -32,7 +32,8 @@ def relative_errors(types, initialization, hidden_size=10):
 
 def test_sinusoids_are_drawn_without_training():
     types = sinusoids(60, [2.0, 5.5, 9.0])[None]
-    assert relative_errors(types, "matched") < 0.06
+    assert relative_errors(types, Matched(0.2)) < 0.06
+    assert relative_errors(types, "matched") < 0.2
     # The others forget, or know nothing of frequencies.
     assert relative_errors(types, "chrono") > 0.3
     assert relative_errors(types, "torch") > 0.3
@@ -44,7 +45,7 @@ def test_unequal_lengths_and_missing_values():
     holes[0, 45:] = np.nan  # one type is shorter
     holes[1, 10:16, 0] = np.nan
     holes[2, 30:33] = np.nan
-    errors = relative_errors(np.stack([whole, holes]), "matched")
+    errors = relative_errors(np.stack([whole, holes]), Matched(0.2))
     assert (errors < 0.05).all()
 
 

@@ -25,6 +25,7 @@ from bench.studies.study import markdown, resume, with_interval
 from micfast import ModularInverseClassifier, Training
 from micfast.experiments.paper.statistics import mean_interval
 from micfast.io import write_text
+from micfast.training.initializations.matched import Matched
 from micfast.training.methods.projected import ProjectedAdam
 
 __all__ = ["WAYS", "fit_and_score", "main"]
@@ -38,6 +39,9 @@ WAYS: dict[str, Training] = {
     "projected, 250 steps": Training(method=ProjectedAdam(250), noise_in=0.2),
     "projected, noise 0.1": Training(method="projected", noise_in=0.1),
     "projected, no noise": Training(method="projected", noise_in=0.0),
+    "projected, amplitude 0.2": Training(
+        method="projected", noise_in=0.2, initialization=Matched(0.2)
+    ),
     "projected, chrono": Training(method="projected", initialization="chrono", noise_in=0.2),
 }
 N_TEST = 200
@@ -124,7 +128,9 @@ def main(argv: list[str] | None = None) -> None:
         found[name] = {
             way: [
                 resume(
-                    options.out / "raw" / f"{name}-{seed}-{'-'.join(way.split())}.json",
+                    options.out
+                    / "raw"
+                    / f"{name}-{seed}-{way.replace(',', '').replace(' ', '-')}.json",
                     lambda name=name, seed=seed, way=way: fit_and_score(name, seed, way),
                 )
                 for seed in range(options.seeds)

@@ -47,8 +47,9 @@ class Matched(Initialization):
     Parameters
     ----------
     amplitude : float or None
-        Largest state of a cell at the first step, below 1: small is linear. None is 0.2, and 0.05
-        for more than 1000 steps.
+        Largest state of a cell at the first step, below 1. None is 0.6, and 0.05 for more than 1000
+        steps. Small is closer to linear: better drawn before training, but linear modules draw
+        mixtures of types as superpositions of them, and recognize less well.
     """
 
     name: ClassVar[str] = "matched"
@@ -72,7 +73,7 @@ class Matched(Initialization):
             # In groups of equal length: a module must not depend on the length of others.
             own = lengths == T
             rotation[own], found = _fit(sets[own, :, :T].astype(np.float64), H)
-            state[own] = found * (self.amplitude or (0.2 if T <= 1000 else 0.05))
+            state[own] = found * (self.amplitude or (0.6 if T <= 1000 else 0.05))
         forget = np.clip(np.diagonal(rotation, axis1=1, axis2=2), 0.05, 0.98)
         cell = (rotation - forget[:, None] * np.eye(H)) / _GATE**2
         drive = np.arctanh(np.clip(state / _GATE, -0.9, 0.9))

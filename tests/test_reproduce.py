@@ -537,7 +537,7 @@ def test_dry_run_tells_the_plan_and_writes_nothing(tmp_path, capsys):
     assert lines["types, characters"][2] == "4"
     # The modules of the figures are trained once: 3 per data set.
     assert lines["figures, characters"][2:5] == ["3", "3", str(2 * 20 * 9 + 4 + 3)]
-    assert lines["in all"][2:4] == ["44", "222"]
+    assert lines["in all"][2:4] == ["52", "222"]
     assert "the original's way" in text
     assert "Skipped: keras-lstm (keras-lstm is not installed" in text
     assert "Skipped: minirocket" in text
@@ -623,7 +623,7 @@ def test_resume_of_a_finished_run_does_nothing(done, capsys):
     before = tree(done / "raw")
     go(done, resume=True, progress=True)
     captured = capsys.readouterr()
-    assert captured.out.startswith("44 of 44 units are done already")
+    assert captured.out.startswith("52 of 52 units are done already")
     assert captured.err == ""
     assert tree(done / "raw") == before
 

@@ -5,8 +5,10 @@ import http.server
 import os
 import random
 import threading
+from pathlib import Path
 
 import checkout
+import emulation
 import hypothesis
 import numpy as np
 import pytest
@@ -73,6 +75,19 @@ def isa(request, monkeypatch):
     monkeypatch.setenv("MICFAST_ISA", request.param)
     assert backend.extension.active_isa() == request.param
     return request.param
+
+
+@pytest.fixture(scope="session")
+def emulated_module(tmp_path_factory):
+    """The CUDA kernels for the CPU; ``MICFAST_EMULATED_MODULE`` names one that is compiled."""
+    compiled = os.environ.get("MICFAST_EMULATED_MODULE")
+    path = Path(compiled or tmp_path_factory.mktemp("emulated") / "_cuda_emulated.so")
+    try:
+        if not compiled:
+            emulation.compile_module(path)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    return emulation.load_module(path)
 
 
 @pytest.fixture

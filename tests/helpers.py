@@ -70,6 +70,18 @@ def random_fleet(
     )
 
 
+def with_holes(sequences: Tensor) -> Tensor:
+    """The sequences, every one with an end of its own and with values missing before it."""
+    generator = torch.Generator().manual_seed(5)
+    n, T = sequences[..., 0, 0].numel(), sequences.shape[-2]
+    result = sequences.clone().reshape(n, *sequences.shape[-2:])
+    result[torch.rand(result.shape, generator=generator) < 0.2] = torch.nan
+    for i in range(n):
+        result[i, 1 + i % T :] = torch.nan
+        result[i, 0, 0] = i  # at least one value
+    return result.reshape(sequences.shape)
+
+
 def relative_difference(a: Tensor, b: Tensor) -> float:
     """Largest |a - b| relative to the largest |b|; fails on a difference in shape or NaN."""
     assert a.shape == b.shape

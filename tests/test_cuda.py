@@ -6,12 +6,9 @@ Every test runs twice: on an emulated device, where the CPU plays the threads of
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
-import subprocess
-import sys
-from pathlib import Path
+import contextlib
 
+import emulation
 import operators
 import pytest
 import torch
@@ -22,14 +19,14 @@ from helpers import (
     random_fleet,
     random_weights,
     relative_difference,
+    with_holes,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 
-from micfast.kernels import backend, calls, launch, reference, reference_training
+from micfast.kernels import backend, reference, reference_training
 
 DTYPES = [torch.float32, torch.float64]
-ROOT = Path(__file__).parent.parent
 no_gpu = backend.why_missing("cuda")
 needs_gpu = pytest.mark.skipif(no_gpu is not None, reason=f"no CUDA here: {no_gpu}")
 
@@ -43,39 +40,6 @@ sizes = st.tuples(
     st.sampled_from([1, 2, 4, 21]),  # K
     st.sampled_from([1, 2, 5, 28]),  # O
 )
-
-
-@pytest.fixture(scope="session")
-def emulated_module(tmp_path_factory):
-    """The CUDA sources as a Python module for the CPU."""
-    compiler = shutil.which("g++")
-    sources = [ROOT / "csrc/cuda/kernels.cu", ROOT / "csrc/bindings/cuda_module.cpp"]
-    header = ROOT / "tests/cpp/emulated_device.h"
-    if compiler is None or not all(path.exists() for path in [*sources, header]):
-        pytest.skip("needs g++ and the sources in csrc")
-    pybind11 = pytest.importorskip("pybind11")
-    path = tmp_path_factory.mktemp("emulated") / "_cuda_emulated.so"
-    includes = subprocess.run(
-        [sys.executable, "-m", "pybind11", "--includes"], check=True, capture_output=True, text=True
-    )
-    assert pybind11.__version__
-    subprocess.run(
-        [
-            *(compiler, "-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC"),
-            *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-fvisibility=hidden"),
-            f'-DMICFAST_EMULATED_DEVICE="{header}"',
-            "-DMICFAST_CUDA_MODULE=_cuda_emulated",
-            '-DMICFAST_VERSION="emulated"',
-            '-DMICFAST_CUDA_COMPILER="emulated"',
-            *includes.stdout.split(),
-            *("-x", "c++", *map(str, sources), "-o", str(path)),
-        ],
-        check=True,
-    )
-    spec = importlib.util.spec_from_file_location("_cuda_emulated", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Device:
@@ -95,29 +59,18 @@ class Device:
         return type(result)(*(t.cpu() for t in result))
 
 
-def emulate(module, monkeypatch):
-    """Let the kernels of the CPU's tensors run on the emulated device."""
-
-    def run(name, tensor, *arguments):
-        kernel = f"{name}_{str(tensor.dtype).removeprefix('torch.')}"
-        launch.launch_cuda(module, kernel, arguments, tensor.device, 0, launch._progress.get())
-
-    monkeypatch.setattr(launch, "run", run)
-    # The CPU's own kernels may be missing in this installation.
-    monkeypatch.setattr(calls, "resolve_backend", lambda backend, device="cpu": backend)
-
-
 @pytest.fixture(
     params=[
         pytest.param("emulated", marks=pytest.mark.slow),  # compiled first
         pytest.param("cuda", marks=needs_gpu),
     ]
 )
-def device(request, monkeypatch):
-    if request.param == "emulated":
-        module = request.getfixturevalue("emulated_module")
-        emulate(module, monkeypatch)
-    return Device(request.param)
+def device(request):
+    with contextlib.ExitStack() as stack:
+        if request.param == "emulated":
+            module = request.getfixturevalue("emulated_module")
+            stack.enter_context(emulation.emulated(module))
+        yield Device(request.param)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -234,18 +187,6 @@ def test_a_target_that_is_not_finite_has_error_nan_alone(device, value):
     assert torch.equal(spoilt.latents[:, others], clean.latents[:, others])
 
 
-def with_holes(sequences):
-    """The sequences, every one with an end of its own and with values missing before it."""
-    generator = torch.Generator().manual_seed(5)
-    n, T = sequences[..., 0, 0].numel(), sequences.shape[-2]
-    result = sequences.clone().reshape(n, *sequences.shape[-2:])
-    result[torch.rand(result.shape, generator=generator) < 0.2] = torch.nan
-    for i in range(n):
-        result[i, 1 + i % T :] = torch.nan
-        result[i, 0, 0] = i  # at least one value
-    return result.reshape(sequences.shape)
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("H", "n_starts"), [(7, 1), (10, 2), (20, 1)])
 def test_invert_with_missing_values(device, dtype, H, n_starts):
@@ -314,6 +255,19 @@ def test_train_without_episodes_gives_the_weights_back(device):
         assert torch.equal(got, want)
 
 
+def test_a_module_without_valid_values_is_refused_on_the_gpu(device, monkeypatch):
+    """Where a look at the values would wait for the GPU; the others are trained as ever."""
+    weights = random_weights(4, 10, 3, 2)
+    types, sets, noise_in, noise_out, seeds = random_fleet(4, 3, 4, 2, torch.float32)
+    expected = device.call("train", weights, types, sets, noise_in, noise_out, seeds, 5)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    sets[1], noise_in[2], noise_out[3] = 2**40, torch.nan, -1
+    result = device.call("train", weights, types, sets, noise_in, noise_out, seeds, 5)
+    for got, want in zip(result, expected, strict=True):
+        assert torch.equal(got[0], want[0])
+        assert got[1:].isnan().all()
+
+
 def test_training_noise_is_that_of_the_cpu(device):
     """With one episode, the loss shows noise in input and target to the last bits."""
     weights = random_weights(3, 10, 4, 2, torch.float32)
@@ -333,47 +287,6 @@ def test_train_reports_progress(device):
     assert seen == sorted(seen)
     assert seen[-1] == 1
     assert len(seen) > 10
-
-
-def everything(device):
-    """Some result of every kernel, through each of its paths."""
-    results = []
-    for H, dtype in ((10, torch.float32), (20, torch.float32), (6, torch.float64)):
-        weights = random_weights(2, H, 4, 3, dtype)
-        init = torch.full((1, 1, 4), 0.25, dtype=dtype)
-        targets = torch.randn(17, 7, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
-        results += device.call(
-            "invert", weights, targets, init, 6, 0.05, 0.9, 0.99, 1e-8, False, True, 0.01
-        )
-        results += device.call("invert_lm", weights, targets, init, 4, 0.1, True, True)
-        types, *fleet = random_fleet(2, 4, 6, 3, dtype)
-        results += device.call("train", weights, types, *fleet, 9)
-        inputs = [w.clone().requires_grad_(True) for w in weights]
-        latents = torch.linspace(0, 1, 2 * 70 * 4, dtype=dtype).reshape(2, 70, 4)
-        drawn = device.call("generate", inputs, latents, 6)
-        results += [drawn.detach(), *torch.autograd.grad(drawn.square().sum(), inputs)]
-    return results
-
-
-@pytest.mark.slow
-def test_results_do_not_depend_on_the_device_size_or_the_order_of_threads(
-    emulated_module, monkeypatch
-):
-    emulate(emulated_module, monkeypatch)
-    device = Device("emulated")
-    first = everything(device)
-    for name, value in (
-        ("MICFAST_EMULATED_ORDER", "backward"),
-        ("MICFAST_EMULATED_BLOCKS", "1"),
-        ("MICFAST_EMULATED_BLOCKS", "100"),
-        ("MICFAST_EMULATED_SHARED", "0"),
-        ("MICFAST_EMULATED_SHARED", "20000"),
-    ):
-        with monkeypatch.context() as change:
-            change.setenv(name, value)
-            again = everything(device)
-        for got, want in zip(again, first, strict=True):
-            assert torch.equal(got, want), (name, value)
 
 
 @needs_gpu
@@ -406,6 +319,19 @@ def test_a_launch_can_be_captured_in_a_graph():
 
 
 @needs_gpu
+@pytest.mark.parametrize("omit_nan", [False, True])
+def test_training_can_be_captured_in_a_graph(omit_nan):
+    weights = [w.cuda() for w in random_weights(2, 10, 4, 2)]
+    fleet = [t.cuda() for t in random_fleet(2, 4, 6, 2, torch.float32)]
+    expected = operators.train(weights, *fleet, 70, omit_nan=omit_nan, backend="cuda")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = operators.train(weights, *fleet, 70, omit_nan=omit_nan, backend="cuda")
+    graph.replay()
+    assert all(map(torch.equal, captured, expected))
+
+
+@needs_gpu
 def test_a_launch_goes_to_the_current_stream():
     weights = [w.cuda() for w in random_weights(2, 10, 4, 2)]
     targets, init = torch.randn(5, 6, 2, device="cuda"), torch.full((1, 1, 4), 0.25, device="cuda")
@@ -428,3 +354,40 @@ def test_backend_cuda_says_why_it_is_missing_or_what_it_needs():
     else:
         with pytest.raises(ValueError, match="backend 'cuda' needs tensors on a CUDA device"):
             operators.generate(weights, torch.rand(1, 2, 4), 3, backend="cuda")
+
+
+def test_auto_falls_back_once_warned_where_a_gpu_is_too_old(monkeypatch):
+    """A GPU or driver that the kernels were not built for, played by the extension's answer."""
+
+    class Extension:
+        def __init__(self):
+            self.probes = []
+
+        def prepare(self, index):
+            self.probes.append(index)
+            if index == 1:
+                raise RuntimeError("CUDA: the kernels do not run on this GPU: no kernel image")
+
+    extension = Extension()
+    monkeypatch.setattr(backend, "_load_cuda", lambda: (extension, None))
+    monkeypatch.setattr(torch.cuda, "device", lambda index: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Old GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (7, 5))
+    for cached in (backend._why_not_on_gpu, backend._warn_of_fallback):
+        cached.cache_clear()
+    try:
+        assert backend.resolve_backend("auto", "cuda:0") == "cuda"
+        with pytest.warns(
+            RuntimeWarning, match=r"cuda:1, so PyTorch .*no kernel image.*7\.5"
+        ) as seen:
+            assert [backend.resolve_backend("auto", "cuda:1") for _ in range(3)] == ["torch"] * 3
+        assert len(seen) == 1
+        with pytest.raises(RuntimeError, match=r"'cuda' is not available: .*no kernel image"):
+            backend.resolve_backend("cuda", "cuda:1")
+        with pytest.raises(RuntimeError, match="Old GPU"):
+            backend.cuda_extension()
+        assert extension.probes == [0, 1]
+    finally:
+        for cached in (backend._why_not_on_gpu, backend._warn_of_fallback):
+            cached.cache_clear()

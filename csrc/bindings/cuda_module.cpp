@@ -54,6 +54,7 @@ void bind(py::module_& m, const std::string& suffix) {
 
 PYBIND11_MODULE(MICFAST_CUDA_MODULE, m, py::mod_gil_not_used()) {
   m.doc() = "micfast's CUDA kernels; use them through micfast.ops";
+  m.def("prepare", &cuda::prepare, py::call_guard<py::gil_scoped_release>());
   bind<float>(m, "float32");
   bind<double>(m, "float64");
   m.attr("compiler") = MICFAST_CUDA_COMPILER;

@@ -1,6 +1,7 @@
 // What the CUDA library offers to its Python module: for every job, the bytes of device memory it
-// wants as a workspace, and its launch on a stream. Nothing waits and nothing is allocated, so a
-// launch can be captured in a CUDA graph.
+// wants as a workspace, and its launches on a stream. Nothing waits and nothing is allocated, so
+// they can be captured in a CUDA graph. A long job is cut into launches of at most half a second,
+// if the model of it in launches.h holds: one tile, one sequence or one episode is not cut.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +18,12 @@ struct Launch {
   char* workspace;  // 64-byte aligned
 };
 
+// Loads every kernel on a device; once, before anything else happens there. Throws
+// std::runtime_error with CUDA's message where the GPU or its driver is too old.
+void prepare(int device);
+
 // Launches the job, or only returns the bytes of workspace it wants where `launch.workspace` is
-// null. Throws std::runtime_error with CUDA's message.
+// null. Throws std::runtime_error with CUDA's message, or if not even one pair has room.
 template <class T>
 int64_t run(const GenerateProblem<T>& p, const Launch& launch);
 template <class T>

@@ -39,22 +39,14 @@ __device__ __forceinline__ float quotient(float a, float b) { return __fdividef(
 __device__ __forceinline__ double quotient(double a, double b) { return a / b; }
 
 inline void check(cudaError_t status, const char* what) {
-  if (status != cudaSuccess)
-    throw std::runtime_error(std::string("CUDA: ") + what + ": " + cudaGetErrorString(status));
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // forgets it: else this thread's next launch would be blamed
+  throw std::runtime_error(std::string("CUDA: ") + what + ": " + cudaGetErrorString(status));
 }
 
-// Makes a device current while it lives. This library's runtime is its own (linked statically), so
-// the device that torch chose has to be told.
-class DeviceGuard {
-  int before_ = 0;
-
- public:
-  explicit DeviceGuard(int device) {
-    check(cudaGetDevice(&before_), "cudaGetDevice");
-    check(cudaSetDevice(device), "cudaSetDevice");
-  }
-  ~DeviceGuard() { cudaSetDevice(before_); }
-};
+// Makes the device current that torch has made current for its own runtime; this library's is
+// linked statically. Nothing is set back: that is torch's, and would create a context on device 0.
+inline void use_device(int device) { check(cudaSetDevice(device), "cudaSetDevice"); }
 
 inline int device_attribute(cudaDeviceAttr attribute) {
   int device = 0, value = 0;
@@ -66,14 +58,22 @@ inline int64_t shared_memory_limit() {
   return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
 }
 inline int n_multiprocessors() { return device_attribute(cudaDevAttrMultiProcessorCount); }
+// What the parts of all blocks together may take of the workspace.
+inline int64_t workspace_limit() { return int64_t{1} << 30; }
+// A display's watchdog ends kernels that run for a few seconds.
+inline double launch_seconds() { return 0.5; }
+
+// Loads a kernel and lets it have all shared memory that a block can have: always the same amount,
+// so that no thread takes away what another one's launch needs.
+inline void load_kernel(const void* kernel) {
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(shared_memory_limit())),
+        "the kernels do not run on this GPU");
+}
 
 // Blocks that are at work at once on the whole device.
 template <class... Parameters>
 int64_t resident_blocks(void (*kernel)(Parameters...), int threads, int64_t shared_bytes) {
-  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(shared_bytes)),
-        "cudaFuncSetAttribute");
   int per_multiprocessor = 0;
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, kernel, threads,
                                                       static_cast<size_t>(shared_bytes)),
@@ -86,10 +86,6 @@ template <class... Parameters>
 void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, int64_t shared_bytes,
             LaunchStream stream, Parameters... parameters) {
   if (blocks == 0) return;
-  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(shared_bytes)),
-        "cudaFuncSetAttribute");
   kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads),
            static_cast<size_t>(shared_bytes), stream>>>(parameters...);
   check(cudaGetLastError(), "kernel launch");

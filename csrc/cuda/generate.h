@@ -16,7 +16,7 @@ MICFAST_KERNEL void MICFAST_LAUNCH_BOUNDS(128, 2)
   Sequence<T, 0> sequence(s, place, plan, false, space);
   const PackedModules<T> packed(packed_weights, s);
   const int64_t per_module = (N + plan.pairs - 1) / plan.pairs;
-  for (int64_t item = block_index(); item < plan.n_items; item += n_blocks()) {
+  for (int64_t item = plan.first + block_index(); item < plan.end; item += n_blocks()) {
     const int64_t m = item / per_module, n = item % per_module * plan.pairs + place.pair;
     sequence.set_weights(packed.of(m), p.weights.W_out + m * O * s.hidden_size,
                          p.weights.b_out + m * O);
@@ -35,6 +35,14 @@ MICFAST_BOTH inline int64_t n_gradient_parts(const Sizes& s) {
   return s.n_targets < kGradientParts ? s.n_targets : kGradientParts;
 }
 
+// What a launch does of it: some modules, and of each of their parts some targets, by turns.
+struct Modules {
+  int64_t begin, end;
+};
+struct Turns {
+  int64_t begin, end;
+};
+
 template <class T>
 struct GeneratorBackward {
   const GenerateBackwardProblem<T>& p;
@@ -51,17 +59,18 @@ struct GeneratorBackward {
     sequence.take_tape(space, true);
   }
 
-  // d_weights [n_values]: the sum over this part's targets.
-  MICFAST_INLINE void run(int64_t module, int64_t part, const PackedModules<T>& packed,
-                          T* d_weights) {
+  // d_weights [n_values]: the sum over this part's targets, from turn to turn.
+  MICFAST_INLINE void run(int64_t module, int64_t part, const Turns& turns,
+                          const PackedModules<T>& packed, T* d_weights) {
     const int64_t N = s.n_targets, H = s.hidden_size, K = s.input_size, O = s.output_size;
     WeightGradient<T, 0> gradient;
     gradient.sum = WeightArrays<T>::in(d_weights, s);
-    for (int64_t j = thread_index(); j < WeightArrays<T>::n_values(s); j += n_threads())
-      d_weights[j] = 0;
+    const int64_t n_values = turns.begin == 0 ? WeightArrays<T>::n_values(s) : 0;
+    for (int64_t j = thread_index(); j < n_values; j += n_threads()) d_weights[j] = 0;
     sequence.set_weights(packed.of(module), p.weights.W_out + module * O * H,
                          p.weights.b_out + module * O);
-    for (int64_t n = part; n < N; n += n_gradient_parts(s)) {
+    const int64_t n_parts = n_gradient_parts(s), end = turns.end * n_parts;
+    for (int64_t n = turns.begin * n_parts + part; n < end && n < N; n += n_parts) {
       const int64_t index = module * N + n;
       const T* z = p.latents + index * K;
       const T* d_y = p.d_outputs + index * s.n_steps * O;
@@ -69,34 +78,36 @@ struct GeneratorBackward {
       sequence.template forward<Keep::kTapeAndStates>(z, [](int, int, T) {});
       gradient.start();
       sequence.template backward<true, Keep::kTapeAndStates>(
-          p.weights.W_ih + module * 4 * H * K, d_output, p.d_latents + index * K,
+          z, p.weights.W_ih + module * 4 * H * K, d_output, p.d_latents + index * K,
           [&](int t, int u, const Quad<T>& d, const T* h) { gradient.on_step(s, z, t, u, d, h); });
       gradient.finish(sequence, d_output);
     }
   }
 };
 
-// `parts` [M, n_gradient_parts, stride].
+// `parts` [modules, n_gradient_parts, stride].
 template <class T>
 MICFAST_KERNEL void MICFAST_LAUNCH_BOUNDS(128, 2)
-    generate_backward_kernel(GenerateBackwardProblem<T> p, Plan plan, char* packed_weights,
-                             T* parts, char* workspace) {
+    generate_backward_kernel(GenerateBackwardProblem<T> p, Plan plan, Modules modules, Turns turns,
+                             char* packed_weights, T* parts, char* workspace) {
   Space space{shared_memory(), plan.shared_limit, workspace + block_index() * plan.global_bytes};
   GeneratorBackward<T> backward(p, plan, thread_index(), space);
   const PackedModules<T> packed(packed_weights, p.sizes);
   const int64_t n_parts = n_gradient_parts(p.sizes), n = WeightArrays<T>::stride(p.sizes);
-  for (int64_t item = block_index(); item < plan.n_items; item += n_blocks())
-    backward.run(item / n_parts, item % n_parts, packed, parts + item * n);
+  for (int64_t item = plan.first + block_index(); item < plan.end; item += n_blocks())
+    backward.run(modules.begin + item / n_parts, item % n_parts, turns, packed, parts + item * n);
 }
 
 // The sums over the parts, in their order, to torch's tensors.
 template <class T>
-MICFAST_KERNEL void sum_parts_kernel(Sizes s, WeightOutputs<T> out, const T* parts) {
+MICFAST_KERNEL void sum_parts_kernel(Sizes s, Modules modules, WeightOutputs<T> out,
+                                     const T* parts) {
   const int64_t n_parts = n_gradient_parts(s), n = WeightArrays<T>::stride(s);
-  for (int64_t m = block_index(); m < s.n_modules; m += n_blocks())
+  for (int64_t m = modules.begin + block_index(); m < modules.end; m += n_blocks())
     for_weights(s, [&](int64_t j, int64_t at, int which) {
       T sum = 0;
-      for (int64_t part = 0; part < n_parts; ++part) sum += parts[(m * n_parts + part) * n + j];
+      for (int64_t part = 0; part < n_parts; ++part)
+        sum += parts[((m - modules.begin) * n_parts + part) * n + j];
       weight_tensor(out, s, m, which)[at] = sum;
     });
 }

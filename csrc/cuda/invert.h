@@ -10,6 +10,7 @@ template <class T, int kHidden>
 struct Inverter {
   // A pair has converged when its lowest error fell by less than tol in this many iterations.
   static constexpr int64_t kPatience = 5;
+  static constexpr double kWork = 2;  // of an iteration, in passes through the sequence
   static constexpr int kBlocksAtOnce = kHidden > 0 ? 3 : 2;  // what the registers suffice for
 
   // How far one pair has come; kept by its first thread.
@@ -136,7 +137,7 @@ struct Inverter {
         }
       }
       sequence.template backward<true, Keep::kTape>(
-          W_ih, [&](int t, int o) { return residual[residual_at(t, o)]; },
+          z_pair, W_ih, [&](int t, int o) { return residual[residual_at(t, o)]; },
           gradient + place.pair * K, NoStepHook{});
       step(z_pair);
     }

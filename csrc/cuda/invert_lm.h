@@ -11,6 +11,8 @@ namespace MICFAST_ISA {
 
 template <class T, int kHidden>
 struct LevenbergMarquardt {
+  // Of an iteration, in passes through the sequence: it and its derivatives along K directions.
+  static constexpr double kWork = 5;
   static constexpr int kBlocksAtOnce = kHidden == 10 ? 3 : 2;  // what the registers suffice for
 
   const InvertLMProblem<T>& p;

@@ -20,31 +20,15 @@
 #include "invert.h"
 #include "invert_lm.h"
 #include "train.h"
+#include "launches.h"
 #include "cuda.h"
+
+#include <mutex>
+#include <set>
 
 namespace micfast {
 namespace cuda {
 namespace {
-
-// At most this much shared memory a block, so that two of them fit a multiprocessor.
-constexpr int64_t kSharedBytes = 100 * 1024;
-
-// Counts what a block takes, which take(space) asks for, and sets the plan's sizes.
-template <class Take>
-void measure(Plan& plan, Take take) {
-  const int64_t limit = shared_memory_limit();
-  plan.shared_limit = limit < kSharedBytes ? limit : kSharedBytes;
-  Space space{nullptr, plan.shared_limit, nullptr};
-  take(space);
-  plan.shared_bytes = space.shared_used;
-  plan.global_bytes = space.global_used;
-}
-
-template <class... Parameters>
-void set_blocks(void (*kernel)(Parameters...), Plan& plan) {
-  const int64_t resident = resident_blocks(kernel, plan.threads, plan.shared_bytes);
-  plan.n_blocks = resident < plan.n_items ? resident : plan.n_items;
-}
 
 template <class T>
 int64_t packed_bytes(const Sizes& s) {
@@ -57,41 +41,34 @@ void pack(const Sizes& s, const Weights<T>& weights, const Launch& at) {
          at.workspace);
 }
 
-// A tile of one pair for every part of the work.
-inline Plan single_plan(const Sizes& s, int64_t n_items) {
-  Plan plan{};
-  plan.pairs = 1;
-  plan.threads_per_pair = static_cast<int>(s.hidden_size < 128 ? s.hidden_size : 128);
-  plan.threads = (plan.threads_per_pair + 31) / 32 * 32;
-  plan.segment = 4;
-  plan.n_items = n_items;
-  return plan;
-}
-
-// Whether a kernel with its number of units as a template parameter can have the shared memory that
-// it needs: not with very many inputs or outputs.
-inline bool fits(const Plan& plan) { return plan.shared_bytes <= shared_memory_limit(); }
-
 template <class T, template <class, int> class Solver, int kHidden, class Problem>
 int64_t run_search(const Problem& p, const Launch& at) {
   const auto kernel = search_kernel<T, Solver, kHidden, Problem>;
   const Sizes& s = p.search.sizes;
-  Plan plan = search_plan(s);
-  measure(plan, [&](Space& space) { Solver<T, kHidden>(p, plan, 0, space); });
-  if (!fits(plan)) return -1;
-  set_blocks(kernel, plan);
+  const auto take = [&](const Plan& plan, Space& space) { Solver<T, kHidden>(p, plan, 0, space); };
+  Plan plan;
+  if constexpr (kHidden > 0) {
+    plan = search_plan(s, 128);
+    measure(plan, kernel, take);
+    if (!suffices(plan)) return -1;
+  } else {
+    plan = plan_with_room(s, search_plan, kernel, take);
+  }
   const int64_t packed = packed_bytes<T>(s);
   if (at.workspace) {
     pack(s, p.search.weights, at);
-    launch(kernel, plan.n_blocks, plan.threads, plan.shared_bytes,
-           static_cast<LaunchStream>(at.stream), p, plan, at.workspace, at.workspace + packed);
+    const double passes = static_cast<double>(p.search.n_iter + 2) * Solver<T, kHidden>::kWork;
+    in_rounds(plan, static_cast<double>(s.n_steps) * passes * seconds_of_step(s), [&](Plan part) {
+      launch(kernel, plan.n_blocks, plan.threads, plan.shared_bytes,
+             static_cast<LaunchStream>(at.stream), p, part, at.workspace, at.workspace + packed);
+    });
   }
   return packed + plan.n_blocks * plan.global_bytes;
 }
 
 template <template <class, int> class Solver, class Problem>
 int64_t run_search_float32(const Problem& p, const Launch& at) {
-  const DeviceGuard guard(at.device);
+  use_device(at.device);
   const int64_t H = p.search.sizes.hidden_size;
   const int64_t bytes = H == 10   ? run_search<float, Solver, 10>(p, at)
                         : H == 20 ? run_search<float, Solver, 20>(p, at)
@@ -101,61 +78,131 @@ int64_t run_search_float32(const Problem& p, const Launch& at) {
 
 template <class T, int kHidden>
 int64_t run_train(const TrainProblem<T>& p, int64_t begin, int64_t end, const Launch& at) {
-  Plan plan = single_plan(p.sizes, p.sizes.n_modules);
-  measure(plan, [&](Space& space) { Trainer<T, kHidden>(p, plan, 0, space); });
-  if (!fits(plan)) return -1;
-  set_blocks(train_kernel<T, kHidden>, plan);
+  const auto kernel = train_kernel<T, kHidden>;
+  const Sizes& s = p.sizes;
+  const auto take = [&](const Plan& plan, Space& space) { Trainer<T, kHidden>(p, plan, 0, space); };
+  Plan plan;
+  if constexpr (kHidden > 0) {
+    plan = single_plan(s, s.n_modules);
+    measure(plan, kernel, take);
+    if (!suffices(plan)) return -1;
+  } else {
+    plan = plan_with_room(
+        s, [](const Sizes& of, int) { return single_plan(of, of.n_modules); }, kernel, take);
+  }
   Space kept{nullptr, 0, nullptr};
-  const TrainState<T> state(p.sizes, kept);
-  if (at.workspace) {
-    Episodes episodes{begin, end, 1, 1};
-    for (int64_t e = 0; e < begin; ++e) {
-      episodes.power1 *= p.adam.beta1;
-      episodes.power2 *= p.adam.beta2;
-    }
-    launch(train_kernel<T, kHidden>, plan.n_blocks, plan.threads, plan.shared_bytes,
-           static_cast<LaunchStream>(at.stream), p, plan, episodes, at.workspace,
-           at.workspace + kept.global_used);
+  const TrainState<T> state(s, kept);
+  if (at.workspace && plan.n_items > 0) {
+    const int64_t n_rounds = (plan.n_items + plan.n_blocks - 1) / plan.n_blocks;
+    const double seconds = static_cast<double>(n_rounds * s.n_steps) * 2 * seconds_of_step(s);
+    plan.end = plan.n_items;
+    Episodes episodes{0, 0, 1, 1};
+    in_parts(end - begin, seconds, [&](int64_t first, int64_t last) {
+      for (; episodes.begin < begin + first; ++episodes.begin) {
+        episodes.power1 *= p.adam.beta1;
+        episodes.power2 *= p.adam.beta2;
+      }
+      episodes.end = begin + last;
+      launch(kernel, plan.n_blocks, plan.threads, plan.shared_bytes,
+             static_cast<LaunchStream>(at.stream), p, plan, episodes, at.workspace,
+             at.workspace + kept.global_used);
+    });
+    if (end == 0)  // no episode: the weights come back as they are
+      launch(kernel, plan.n_blocks, plan.threads, plan.shared_bytes,
+             static_cast<LaunchStream>(at.stream), p, plan, episodes, at.workspace,
+             at.workspace + kept.global_used);
   }
   return kept.global_used + plan.n_blocks * plan.global_bytes;
 }
 
+// Every kernel that a device must be able to run.
+template <class T>
+void load_kernels_of() {
+  const auto load = [](auto* kernel) { load_kernel(reinterpret_cast<const void*>(kernel)); };
+  load(pack_kernel<T>);
+  load(sum_parts_kernel<T>);
+  load(generate_kernel<T>);
+  load(generate_backward_kernel<T>);
+  load(search_kernel<T, Inverter, 0, InvertProblem<T>>);
+  load(search_kernel<T, LevenbergMarquardt, 0, InvertLMProblem<T>>);
+  load(train_kernel<T, 0>);
+}
+template <int kHidden>
+void load_kernels_with() {
+  const auto load = [](auto* kernel) { load_kernel(reinterpret_cast<const void*>(kernel)); };
+  load(search_kernel<float, Inverter, kHidden, InvertProblem<float>>);
+  load(search_kernel<float, LevenbergMarquardt, kHidden, InvertLMProblem<float>>);
+  load(train_kernel<float, kHidden>);
+}
+
 }  // namespace
+
+void prepare(int device) {
+  static std::mutex mutex;
+  static std::set<int> prepared;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (prepared.count(device)) return;
+  use_device(device);
+  load_kernels_of<float>();
+  load_kernels_of<double>();
+  load_kernels_with<10>();
+  load_kernels_with<20>();
+  prepared.insert(device);
+}
 
 template <class T>
 int64_t run(const GenerateProblem<T>& p, const Launch& at) {
-  const DeviceGuard guard(at.device);
-  Plan plan = search_plan(p.sizes);
-  measure(plan, [&](Space& space) {
-    Sequence<T, 0>(p.sizes, Place<0>(plan, p.sizes, 0), plan, false, space);
-  });
-  set_blocks(generate_kernel<T>, plan);
+  use_device(at.device);
+  const Plan plan =
+      plan_with_room(p.sizes, search_plan, generate_kernel<T>, [&](const Plan& of, Space& space) {
+        Sequence<T, 0>(p.sizes, Place<0>(of, p.sizes, 0), of, false, space);
+      });
   const int64_t packed = packed_bytes<T>(p.sizes);
   if (at.workspace) {
     pack(p.sizes, p.weights, at);
-    launch(generate_kernel<T>, plan.n_blocks, plan.threads, plan.shared_bytes,
-           static_cast<LaunchStream>(at.stream), p, plan, at.workspace, at.workspace + packed);
+    const double seconds = static_cast<double>(p.sizes.n_steps) * seconds_of_step(p.sizes);
+    in_rounds(plan, seconds, [&](Plan part) {
+      launch(generate_kernel<T>, plan.n_blocks, plan.threads, plan.shared_bytes,
+             static_cast<LaunchStream>(at.stream), p, part, at.workspace, at.workspace + packed);
+    });
   }
   return packed + plan.n_blocks * plan.global_bytes;
 }
 
+// Some modules at a time, whose parts' sums have room; and some targets of each part at a time.
 template <class T>
 int64_t run(const GenerateBackwardProblem<T>& p, const Launch& at) {
-  const DeviceGuard guard(at.device);
+  use_device(at.device);
   const Sizes& s = p.sizes;
-  Plan plan = single_plan(s, s.n_modules * n_gradient_parts(s));
-  measure(plan, [&](Space& space) { GeneratorBackward<T>(p, plan, 0, space); });
-  set_blocks(generate_backward_kernel<T>, plan);
+  const int64_t n_parts = n_gradient_parts(s), stride = WeightArrays<T>::stride(s);
+  const int64_t per_module = Space::bytes_of<T>(n_parts * stride);
+  const int64_t fit = per_module > 0 ? workspace_limit() / per_module : s.n_modules;
+  const int64_t n_at_once = fit >= s.n_modules ? s.n_modules : fit >= 1 ? fit : 1;
+  Plan plan = plan_with_room(
+      s, [&](const Sizes& of, int) { return single_plan(of, n_at_once * n_parts); },
+      generate_backward_kernel<T>,
+      [&](const Plan& of, Space& space) { GeneratorBackward<T>(p, of, 0, space); });
   const int64_t packed = packed_bytes<T>(s);
-  const int64_t parts = Space::bytes_of<T>(plan.n_items * WeightArrays<T>::stride(s));
+  const int64_t parts = Space::bytes_of<T>(n_at_once * n_parts * stride);
   if (at.workspace) {
     const auto stream = static_cast<LaunchStream>(at.stream);
     T* sums = reinterpret_cast<T*>(at.workspace + packed);
     pack(s, p.weights, at);
-    launch(generate_backward_kernel<T>, plan.n_blocks, plan.threads, plan.shared_bytes, stream, p,
-           plan, at.workspace, sums, at.workspace + packed + parts);
-    launch(sum_parts_kernel<T>, s.n_modules, 128, 0, stream, s, p.d_weights,
-           static_cast<const T*>(sums));
+    for (int64_t first = 0; first < s.n_modules; first += n_at_once) {
+      const Modules modules{first, least(first + n_at_once, s.n_modules)};
+      plan.end = (modules.end - first) * n_parts;
+      const int64_t n_rounds =
+          plan.n_blocks > 0 ? (plan.end + plan.n_blocks - 1) / plan.n_blocks : 0;
+      const double seconds = static_cast<double>(n_rounds * s.n_steps) * 2 * seconds_of_step(s);
+      const int64_t n_of_part = n_parts > 0 ? (s.n_targets + n_parts - 1) / n_parts : 0;
+      in_parts(n_of_part, seconds, [&](int64_t begin, int64_t end) {
+        launch(generate_backward_kernel<T>, plan.n_blocks, plan.threads, plan.shared_bytes, stream,
+               p, plan, modules, Turns{begin, end}, at.workspace, sums,
+               at.workspace + packed + parts);
+      });
+      launch(sum_parts_kernel<T>, modules.end - first, 128, 0, stream, s, modules, p.d_weights,
+             static_cast<const T*>(sums));
+    }
   }
   return packed + parts + plan.n_blocks * plan.global_bytes;
 }
@@ -166,7 +213,7 @@ int64_t run(const InvertProblem<float>& p, const Launch& at) {
 }
 template <>
 int64_t run(const InvertProblem<double>& p, const Launch& at) {
-  const DeviceGuard guard(at.device);
+  use_device(at.device);
   return run_search<double, Inverter, 0>(p, at);
 }
 
@@ -176,13 +223,13 @@ int64_t run(const InvertLMProblem<float>& p, const Launch& at) {
 }
 template <>
 int64_t run(const InvertLMProblem<double>& p, const Launch& at) {
-  const DeviceGuard guard(at.device);
+  use_device(at.device);
   return run_search<double, LevenbergMarquardt, 0>(p, at);
 }
 
 template <>
 int64_t run(const TrainProblem<float>& p, int64_t begin, int64_t end, const Launch& at) {
-  const DeviceGuard guard(at.device);
+  use_device(at.device);
   const int64_t H = p.sizes.hidden_size;
   const int64_t bytes = H == 10   ? run_train<float, 10>(p, begin, end, at)
                         : H == 20 ? run_train<float, 20>(p, begin, end, at)
@@ -191,7 +238,7 @@ int64_t run(const TrainProblem<float>& p, int64_t begin, int64_t end, const Laun
 }
 template <>
 int64_t run(const TrainProblem<double>& p, int64_t begin, int64_t end, const Launch& at) {
-  const DeviceGuard guard(at.device);
+  use_device(at.device);
   return run_train<double, 0>(p, begin, end, at);
 }
 

@@ -109,8 +109,8 @@ MICFAST_INLINE void project(T* z, int64_t K) {
 }
 
 // How the tiles of a search are cut. Few pairs to a block where there are few in all, so that the
-// whole device has work.
-inline Plan search_plan(const Sizes& s) {
+// whole device has work; `most_pairs` where their arrays are large.
+inline Plan search_plan(const Sizes& s, int most_pairs) {
   Plan plan{};
   const int H = static_cast<int>(s.hidden_size < 128 ? s.hidden_size : 128);
   plan.threads_per_pair = H;
@@ -119,6 +119,7 @@ inline Plan search_plan(const Sizes& s) {
   int64_t pairs = 128 / H;
   if (pairs > s.n_targets) pairs = s.n_targets;
   if (pairs > fair) pairs = fair;
+  if (pairs > most_pairs) pairs = most_pairs;
   plan.pairs = static_cast<int>(pairs < 1 ? 1 : pairs);
   plan.threads = (plan.pairs * H + 31) / 32 * 32;
   // Steps whose outputs together give every thread of a pair the same number of them.
@@ -129,7 +130,9 @@ inline Plan search_plan(const Sizes& s) {
     b = rest;
   }
   plan.segment = static_cast<int>(H / a < 8 ? H / a : 8);
+  plan.tape_steps = s.n_steps;
   plan.n_items = s.n_modules * ((s.n_targets + plan.pairs - 1) / plan.pairs);
+  plan.end = plan.n_items;
   return plan;
 }
 
@@ -140,7 +143,7 @@ MICFAST_KERNEL void MICFAST_LAUNCH_BOUNDS(128, (Solver<T, kHidden>::kBlocksAtOnc
   Space space{shared_memory(), plan.shared_limit, workspace + block_index() * plan.global_bytes};
   Solver<T, kHidden> solver(p, plan, thread_index(), space);
   const PackedModules<T> packed(packed_weights, p.search.sizes);
-  for (int64_t item = block_index(); item < plan.n_items; item += n_blocks())
+  for (int64_t item = plan.first + block_index(); item < plan.end; item += n_blocks())
     solver.run(SearchTile<T>(p.search, plan, item, solver.place.pair), packed);
 }
 

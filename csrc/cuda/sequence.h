@@ -6,7 +6,10 @@
 // shared memory, one barrier a step.
 //
 // The tape holds the four activated gates and c of every step, in shared memory where it fits and
-// else in the block's part of the workspace, read and written in whole lines.
+// else in the block's part of the workspace, read and written in whole lines. Where the workspace
+// has no room for all steps, it holds one part of them at a time: the forward pass keeps h and c
+// from which each later part starts, and the backward pass draws a part again before it enters it.
+// (Only where H is not a template parameter: there the registers are left to the weights.)
 #pragma once
 
 #include <cstdint>
@@ -163,6 +166,7 @@ struct Sequence {
   const Place<kHidden> place;
   int n_steps;  // to draw, at most those of the arrays
   const int K, O, segment;
+  const int tape_steps;
   const int row, out_row;  // lengths of padded rows of H and O values
   PackedWeights<T> w;
   const T* b_out;
@@ -171,9 +175,10 @@ struct Sequence {
   T* staged_h;          // [2, P, row]
   T* staged_d_y;        // [2, P, out_row]
   T* W_out;             // [O, row]
-  Quad<T>* tape_gates;  // [T, P, H]
-  T* tape_c;            // [T, P, H]
+  Quad<T>* tape_gates;  // [tape_steps, P, H]
+  T* tape_c;            // [tape_steps, P, H]
   T* states;            // [T, P, H]: h of every step, where the weights' gradients are wanted
+  T *part_h, *part_c;   // [parts, P, H]: of the step before each part of the tape
   UnitValue<T, kHidden> c, d_h, d_c;
 
   // Arrays the inner loops go through: known to be in shared memory where H is a template
@@ -194,6 +199,7 @@ struct Sequence {
         K(static_cast<int>(s.input_size)),
         O(static_cast<int>(s.output_size)),
         segment(plan.segment),
+        tape_steps(static_cast<int>(plan.tape_steps)),
         row(static_cast<int>(padded(s.hidden_size))),
         out_row(static_cast<int>(padded(s.output_size))) {
     const int64_t P = place.P;
@@ -209,10 +215,15 @@ struct Sequence {
   }
   // After everything else that deserves shared memory.
   MICFAST_BOTH void take_tape(Space& space, bool with_states) {
-    const int64_t n = static_cast<int64_t>(n_steps) * place.P * place.H;
-    tape_gates = space.template take<Quad<T>>(n);
-    tape_c = space.template take<T>(n);
-    if (with_states) states = space.template take<T>(n);
+    const int64_t step = static_cast<int64_t>(place.P) * place.H;
+    tape_gates = space.template take<Quad<T>>(tape_steps * step);
+    tape_c = space.template take<T>(tape_steps * step);
+    if (with_states) states = space.template take<T>(n_steps * step);
+    if constexpr (kHidden == 0) {
+      const int64_t n_parts = (n_steps + tape_steps - 1) / tape_steps;
+      part_h = space.template take<T>(n_parts * step);
+      part_c = space.template take<T>(n_parts * step);
+    }
   }
 
   // Makes a module current. `out` and `out_bias`: its W_out and b_out.
@@ -259,15 +270,38 @@ struct Sequence {
   // thread of the pair. Ends with a barrier.
   template <Keep kKeep, class OnOutput>
   MICFAST_INLINE void forward(const T* z, OnOutput on_output) {
+    draw<kKeep, true>(z, 0, n_steps, on_output);
+  }
+
+  // Steps [begin, end) of it, from the start or the start of a part of the tape.
+  template <Keep kKeep, bool kOutputs, class OnOutput>
+  MICFAST_INLINE void draw(const T* z, int begin, int end, OnOutput on_output) {
     const GateRows<T, kHidden> rows(w, place.lane, place.H);
     const int ring_step = place.P * row, tape_step = place.P * place.H;
+    const int first_value = place.pair * place.H;
     T* const ring_pair = ring + place.pair * row;
-    int64_t at_tape = place.pair * place.H;
+    int64_t at_tape = first_value,
+            at_states = static_cast<int64_t>(begin) * tape_step + first_value;
     Quad<T> bias{};
     if constexpr (kHidden > 0) bias = w.gate_b[place.lane];
     int slot = 0, n_waiting = 0;  // of the ring; steps whose outputs are still to be computed
     const T* before = nullptr;
-    for (int t = 0; t < n_steps; ++t) {
+    for (int t = begin; t < end; ++t) {
+      if constexpr (kHidden == 0 && kKeep != Keep::kNothing) {
+        if (t > 0 && t % tape_steps == 0) {  // a part begins
+          const int64_t part = static_cast<int64_t>(t / tape_steps) * tape_step + first_value;
+          at_tape = first_value;
+          if (t == begin) {
+            before = part_h + part;
+            place.for_units([&](int u) { c[u] = part_c[part + u]; });
+          } else {
+            place.for_units([&](int u) {
+              part_h[part + u] = before[u];
+              part_c[part + u] = c[u];
+            });
+          }
+        }
+      }
       T* const now = ring_pair + slot * ring_step;
       place.for_units([&](int u) {
         if constexpr (kHidden == 0) bias = w.gate_b[u];
@@ -286,13 +320,14 @@ struct Sequence {
           tape_gates[at_tape + u] = {gates.i.v, gates.f.v, gates.g.v, gates.o.v};
           tape_c[at_tape + u] = next.c.v;
         }
-        if constexpr (kKeep == Keep::kTapeAndStates) states[at_tape + u] = next.h.v;
+        if constexpr (kKeep == Keep::kTapeAndStates) states[at_states + u] = next.h.v;
       });
       at_tape += tape_step;
+      at_states += tape_step;
       block_sync();
       before = now;
       ++n_waiting;
-      if (n_waiting == segment || t == n_steps - 1) {
+      if (kOutputs && (n_waiting == segment || t == end - 1)) {
         const int first = slot + 1 - n_waiting + (slot + 1 < n_waiting ? segment + 1 : 0);
         place.for_share(n_waiting * O, [&](int j) {
           const int i = n_waiting == 1 ? 0 : j / O, o = j - i * O;
@@ -306,24 +341,36 @@ struct Sequence {
     block_sync();
   }
 
-  // From the gradients of the outputs, d_output(t, o), to that of the input, d_z [K], where it is
-  // wanted: z as in forward(). on_step(t, u, d, h) sees the gradients d of unit u's unscaled gates
+  // c of unit u before step t, which lies at `at` on the tape.
+  MICFAST_INLINE T c_of_step_before(int t, int64_t at, int u) const {
+    const int64_t step = static_cast<int64_t>(place.P) * place.H;
+    if constexpr (kHidden == 0)
+      if (t % tape_steps == 0) return part_c[t / tape_steps * step + place.pair * place.H + u];
+    return tape_c[at - step];
+  }
+
+  // From the gradients of the outputs, d_output(t, o), to that of the input z, d_z [K], where it is
+  // wanted: after forward(). on_step(t, u, d, h) sees the gradients d of unit u's unscaled gates
   // and, where the forward pass kept states, those before step t (null at the first).
   template <bool kInputGradient, Keep kKept, class DOutput, class OnStep>
-  MICFAST_INLINE void backward(const T* W_ih, DOutput d_output, T* d_z, OnStep on_step) {
+  MICFAST_INLINE void backward(const T* z, const T* W_ih, DOutput d_output, T* d_z,
+                               OnStep on_step) {
     const GateColumns<T, kHidden> columns(w, place.lane, place.H);
     const int h_step = place.P * row, d_y_step = place.P * out_row, d_step = place.P * place.H;
     T* const h_pair = staged_h + place.pair * row;
     T* const d_y_pair = staged_d_y + place.pair * out_row;
     Quad<T>* const d_pair = d_gate + place.pair * place.H;
-    int64_t at_tape = static_cast<int64_t>(n_steps - 1) * d_step + place.pair * place.H;
+    const int first_value = place.pair * place.H;
+    int64_t at_tape = static_cast<int64_t>((n_steps - 1) % tape_steps) * d_step + first_value;
 
-    // Brings what step t needs of other threads into shared memory; at_tape is that of step t.
+    // Brings what step t needs of other threads into shared memory.
     const auto stage = [&](int t) {
       if constexpr (kKept == Keep::kTapeAndStates) {
         if (t > 0)
-          place.for_units(
-              [&](int u) { h_pair[(t & 1) * h_step + u] = states[at_tape - d_step + u]; });
+          place.for_units([&](int u) {
+            h_pair[(t & 1) * h_step + u] =
+                states[static_cast<int64_t>(t - 1) * d_step + first_value + u];
+          });
       }
       place.for_share(O, [&](int o) { d_y_pair[(t & 1) * d_y_step + o] = d_output(t, o); });
     };
@@ -331,12 +378,18 @@ struct Sequence {
     stage(n_steps - 1);
     block_sync();
     for (int t = n_steps - 1; t >= 0; --t) {
+      if constexpr (kHidden == 0) {
+        if (t < n_steps - 1 && (t + 1) % tape_steps == 0) {
+          draw<kKept, false>(z, t + 1 - tape_steps, t + 1, [](int, int, T) {});
+          at_tape = static_cast<int64_t>(tape_steps - 1) * d_step + first_value;
+        }
+      }
       const T* const d_y = d_y_pair + (t & 1) * d_y_step;
       Quad<T>* const d_now = d_pair + (t & 1) * d_step;
       place.for_units([&](int u) {
         using V = Vec<T>;
         const Quad<T> q = tape_gates[at_tape + u];
-        const V c_before{t == 0 ? T(0) : tape_c[at_tape - d_step + u]};
+        const V c_before{t == 0 ? T(0) : c_of_step_before(t, at_tape + u, u)};
         const V scaled_c{tape_c[at_tape + u] * kTanhScale<T>};
         const CellTape<T> gates{V{q.i}, V{q.f}, V{q.g}, V{q.o}, c_before, tanh_of_scaled(scaled_c)};
         T dh = d_h[u];

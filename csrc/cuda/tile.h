@@ -22,12 +22,26 @@ struct Plan {
   int threads_per_pair;  // G
   int threads;           // of a block: P G, rounded up to whole warps
   int segment;           // steps between two rounds of outputs
+  int64_t tape_steps;    // that the tape holds; the others are computed again (sequence.h)
   int64_t n_items;       // tiles
+  int64_t first, end;    // tiles of this launch
   int64_t n_blocks;      // blocks, which take the tiles in turn
   int64_t shared_limit;  // what a block's arrays may take of shared memory
   int64_t shared_bytes;  // of a block
   int64_t global_bytes;  // of a block
 };
+
+// A tile of one pair for every part of the work.
+inline Plan single_plan(const Sizes& s, int64_t n_items) {
+  Plan plan{};
+  plan.pairs = 1;
+  plan.threads_per_pair = static_cast<int>(s.hidden_size < 128 ? s.hidden_size : 128);
+  plan.threads = (plan.threads_per_pair + 31) / 32 * 32;
+  plan.segment = 4;
+  plan.tape_steps = s.n_steps;
+  plan.n_items = plan.end = n_items;
+  return plan;
+}
 
 // Hands out a block's arrays: in shared memory while it lasts, then in the block's part of the
 // workspace. Host and device ask for the same arrays in the same order; the host only counts.

@@ -133,7 +133,7 @@ struct Trainer {
     block_sync();
     const auto d_output = [&](int t, int o) { return residual[t * O + o]; };
     sequence.template backward<false, Keep::kTapeAndStates>(
-        nullptr, d_output, nullptr,
+        x, nullptr, d_output, nullptr,
         [&](int t, int u, const Quad<T>& d, const T* h) { gradient.on_step(s, x, t, u, d, h); });
     gradient.finish(sequence, d_output);
     return sum;
@@ -156,8 +156,18 @@ struct Trainer {
     block_sync();
   }
 
+  // What a module without a type set, or with noise that is no number, gets (operators.py).
+  MICFAST_INLINE void refuse(int64_t module) const {
+    for_weights(s, [&](int64_t, int64_t to, int which) {
+      weight_tensor(p.trained, s, module, which)[to] = T(NAN);
+    });
+    for (int64_t i = thread_index(); i < p.n_curve; i += n_threads())
+      p.loss_curve[module * p.n_curve + i] = T(NAN);
+  }
+
   // `state` [2, n_values] and `saved`: of this module, in the workspace.
   MICFAST_INLINE void run(int64_t module, const Episodes& episodes, T* state, Saved* saved) {
+    if (p.set_index[module] < 0) return refuse(module);
     philox.set_seed(0, p.seeds[module]);
     const T noise_in = static_cast<T>(p.noise_in[module]);
     const T noise_out = static_cast<T>(p.noise_out[module]);
@@ -226,7 +236,7 @@ MICFAST_KERNEL void MICFAST_LAUNCH_BOUNDS(128, 1)
   Trainer<T, kHidden> trainer(p, plan, thread_index(), space);
   using Saved = typename Trainer<T, kHidden>::Saved;
   static_assert(sizeof(Saved) == 24, "TrainState makes room for it");
-  for (int64_t m = block_index(); m < plan.n_items; m += n_blocks())
+  for (int64_t m = plan.first + block_index(); m < plan.end; m += n_blocks())
     trainer.run(m, episodes, saved.moments + m * 2 * trainer.n_values,
                 reinterpret_cast<Saved*>(saved.saved) + m);
 }

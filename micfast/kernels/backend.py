@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import warnings
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -34,7 +35,7 @@ Backend = Literal["auto", "cpu", "cuda", "torch"]
 BACKENDS = ("auto", "cpu", "cuda", "torch")
 
 
-@lru_cache(maxsize=1)
+@cache
 def _load_cuda() -> tuple[ModuleType | None, str | None]:
     """The CUDA extension, loaded on first use, or the reason there is none."""
     if find_spec("micfast._cuda") is None:
@@ -50,24 +51,61 @@ def _load_cuda() -> tuple[ModuleType | None, str | None]:
         return None, f"micfast._cuda cannot be loaded: {error}"
 
 
+@cache
+def _why_not_on_gpu(index: int) -> str | None:
+    """Why a GPU cannot run the CUDA kernels, from loading every one of them there once.
+
+    What has been loaded can be launched while a CUDA graph is captured.
+    """
+    loaded, reason = _load_cuda()
+    if loaded is None:
+        return reason
+    try:
+        with torch.cuda.device(index):
+            loaded.prepare(index)
+    except RuntimeError as error:
+        major, minor = torch.cuda.get_device_capability(index)
+        name = torch.cuda.get_device_name(index)
+        return f"{error} (cuda:{index} is a {name}, compute capability {major}.{minor})"
+    return None
+
+
+@cache
+def _warn_of_fallback(index: int, reason: str) -> None:
+    warnings.warn(
+        f"micfast: the CUDA kernels do not run on cuda:{index}, so PyTorch does their work there, "
+        f"more slowly: {reason}",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
 def cuda_extension() -> ModuleType:
     """The CUDA kernels.
 
     Raises
     ------
     RuntimeError
-        If they are not available; the message says why.
+        If they are not available, or not on the current device; the message says why.
     """
     loaded, reason = _load_cuda()
-    if loaded is None:
+    reason = reason or _why_not_on_gpu(torch.cuda.current_device())
+    if loaded is None or reason is not None:
         raise RuntimeError(f"backend 'cuda' is not available: {reason}")
     return loaded
 
 
-def why_missing(backend: str) -> str | None:
-    """Why a backend is not available; None if it is."""
+def why_missing(backend: str, device: torch.device | None = None) -> str | None:
+    """Why a backend is not available; None if it is.
+
+    ``device``: the GPU for "cuda"; default: the current one.
+    """
     if backend == "cuda":
-        return _load_cuda()[1]
+        loaded, reason = _load_cuda()
+        if loaded is None:
+            return reason
+        index = None if device is None else device.index
+        return _why_not_on_gpu(torch.cuda.current_device() if index is None else index)
     if backend == "cpu" and extension is None:
         return (
             "this installation has no compiled kernels (built with MICFAST_BUILD_EXT=OFF, or "
@@ -84,6 +122,9 @@ def missing_backends() -> dict[str, str]:
 
 def resolve_backend(backend: str, device: torch.device | str = "cpu") -> str:
     """Turn ``"auto"`` into the backend that runs, and check the others.
+
+    Where this installation has CUDA kernels that a GPU cannot run (too old a GPU or driver),
+    ``"auto"`` is "torch" on that GPU, with one warning that says why.
 
     Parameters
     ----------
@@ -105,10 +146,17 @@ def resolve_backend(backend: str, device: torch.device | str = "cpu") -> str:
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
-    kind = torch.device(device).type
+    device = torch.device(device)
+    kind = device.type
+    on_gpu = device if kind == "cuda" else None
     if backend == "auto":
-        return kind if kind in ("cpu", "cuda") and why_missing(kind) is None else "torch"
-    reason = why_missing(backend)
+        if kind not in ("cpu", "cuda"):
+            return "torch"
+        reason = why_missing(kind, on_gpu)
+        if reason is not None and on_gpu is not None and _load_cuda()[0] is not None:
+            _warn_of_fallback(device.index or 0, reason)
+        return kind if reason is None else "torch"
+    reason = why_missing(backend, on_gpu)
     if reason is not None:
         raise RuntimeError(f"backend {backend!r} is not available: {reason}")
     if backend in ("cpu", "cuda") and kind != backend:

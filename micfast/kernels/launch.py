@@ -18,7 +18,15 @@ from micfast.kernels.decoder import LATENTS, OUTPUTS
 from micfast.kernels.reference import Structure
 from micfast.progress import Report
 
-__all__ = ["addresses", "dense", "launch_cuda", "run", "running", "weight_arguments"]
+__all__ = [
+    "addresses",
+    "current_report",
+    "dense",
+    "launch_cuda",
+    "run",
+    "running",
+    "weight_arguments",
+]
 
 _SUFFIXES = {torch.float32: "float32", torch.float64: "float64"}
 # Parts a training on a GPU is cut into, so that it can report and be interrupted in between.
@@ -39,6 +47,11 @@ def running(n_threads: int | None, progress: Report) -> Iterator[None]:
     finally:
         _n_threads.reset(tokens[0])
         _progress.reset(tokens[1])
+
+
+def current_report() -> Report:
+    """The progress report of the running call."""
+    return _progress.get()
 
 
 def dense(*tensors: Tensor) -> list[Tensor]:

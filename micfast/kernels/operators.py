@@ -454,11 +454,13 @@ def _train(*arguments: Any) -> tuple[Tensor, ...]:
     trained = [torch.empty_like(w) for w in initial]
     more = _like(structure, type_sets)
     loss_curve = type_sets.new_empty(sizes[0], n_curve)
-    missing = (
-        extents_in_order(type_sets, lambda lengths: lengths.sum(dim=(1, 2))[set_index])
-        if omit_nan
-        else []
-    )
+    if type_sets.is_cuda:  # what check_train() has not looked at
+        valid = _has_valid_fleet_values(type_sets, set_index, noise_in, noise_out)
+        set_index = set_index.where(valid, -1)
+    missing = []
+    if omit_nan:
+        index = set_index.clamp(min=0)
+        missing = extents_in_order(type_sets, lambda lengths: lengths.sum(dim=(1, 2))[index])
     launch.run(
         "train",
         type_sets,
@@ -483,6 +485,9 @@ def check_train(
 ) -> tuple[int, int, int, int, int, int]:
     """Check a fleet against its weights; return M, 0, T, H, K, O.
 
+    Values of tensors on a GPU are not looked at, which would wait for it and could not be captured
+    in a graph: there, a module whose values are not valid gets NaN for its weights and curve.
+
     Raises
     ------
     TypeError, ValueError
@@ -493,21 +498,39 @@ def check_train(
     M, H, K, O = check_weights("train", weights, structure)
     shape = "(S, K, V, T, O)"
     check_shape("train", "type_sets", type_sets, weights[0], shape, None, K, None, None, O)
-    n_sets, _, n_variants, T, _ = type_sets.shape
+    n_variants, T = type_sets.shape[2:4]
     require(n_variants >= 1, "train", "the number of variants in type_sets", ">= 1", n_variants)
     require(T >= 1, "train", "the number of steps of type_sets", "at least 1", T)
     integers = weights[0].new_empty(0, dtype=torch.int64)
     numbers = weights[0].new_empty(0, dtype=torch.float64)
     check_shape("train", "set_index", set_index, integers, "(M,)", M)
     check_shape("train", "seeds", seeds, integers, "(M,)", M)
+    check_shape("train", "noise_in", noise_in, numbers, "(M,)", M)
+    check_shape("train", "noise_out", noise_out, numbers, "(M,)", M)
     require(n_episodes >= 0, "train", "n_episodes", "at least 0", n_episodes)
     require(n_curve >= 1, "train", "n_curve", "at least 1", n_curve)
+    if not type_sets.is_cuda:
+        _check_fleet_values(type_sets, set_index, noise_in, noise_out, omit_nan)
+    return M, 0, T, H, K, O
+
+
+def _has_valid_fleet_values(
+    type_sets: Tensor, set_index: Tensor, noise_in: Tensor, noise_out: Tensor
+) -> Tensor:
+    """For each module, bool (M,)."""
+    inside = (set_index >= 0) & (set_index < type_sets.shape[0])
+    noise = torch.stack((noise_in, noise_out))
+    return inside & ((noise >= 0) & noise.isfinite()).all(dim=0)
+
+
+def _check_fleet_values(
+    type_sets: Tensor, set_index: Tensor, noise_in: Tensor, noise_out: Tensor, omit_nan: bool
+) -> None:
+    n_sets = type_sets.shape[0]
     inside = bool(((set_index >= 0) & (set_index < n_sets)).all())
     require(inside, "train", "set_index", f"from 0 to {n_sets - 1}", set_index.tolist())
     for name, noise in (("noise_in", noise_in), ("noise_out", noise_out)):
-        check_shape("train", name, noise, numbers, "(M,)", M)
         valid = bool(((noise >= 0) & torch.isfinite(noise)).all())
         require(valid, "train", name, "finite and at least 0", noise.tolist())
     if omit_nan and bool(type_sets.isnan().flatten(-2).all(dim=-1).any()):
         raise ValueError("train: every type in type_sets must hold a value that is not NaN")
-    return M, 0, T, H, K, O

@@ -1,0 +1,162 @@
+"""The CUDA kernels on the emulated device: every path, orders of threads, missing barriers.
+
+Whether the emulation would see a mistake is tested here as well: each barrier is left out once.
+"""
+
+from __future__ import annotations
+
+import emulation
+import operators
+import pytest
+import torch
+from emulation import ORDERS, emulated
+from helpers import random_fleet, random_weights, relative_difference, with_holes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from micfast.kernels import backend
+
+pytestmark = pytest.mark.slow  # compiled first
+
+
+def gradients(weights, latents, T):
+    """Of the sum of the squares of what is drawn, in all weights and latents."""
+    inputs = [t.clone().requires_grad_(True) for t in (*weights, latents)]
+    drawn = operators.generate(inputs[:5], inputs[5], T, backend="cpu")
+    return [drawn.detach(), *torch.autograd.grad(drawn.square().sum(), inputs)]
+
+
+def jobs(H, dtype, N=17, T=7, n_iter=3):
+    """Results of every kernel, one job after the other; unequal lengths and holes in some."""
+    M, K, O = 2, 4, 3
+    generator = torch.Generator().manual_seed(0)
+    weights, init = random_weights(M, H, K, O, dtype), torch.full((1, 1, K), 1 / K, dtype=dtype)
+    targets = torch.randn(N, T, O, generator=generator, dtype=torch.float64).to(dtype)
+    holes = with_holes(targets)
+    types, *fleet = random_fleet(M, K, T, O, dtype)
+    adam = (n_iter, 0.05, 0.9, 0.99, 1e-8, False)
+    cpu = {"backend": "cpu"}
+    yield operators.invert(weights, targets, init, *adam, True, 0.0, **cpu)
+    yield operators.invert(weights, holes, init, *adam, False, 0.1, omit_nan=True, **cpu)
+    yield operators.invert_lm(weights, targets, init, n_iter, 0.1, True, True, **cpu)
+    yield operators.invert_lm(weights, holes, init, n_iter, tol=0.1, omit_nan=True, **cpu)
+    yield operators.train(weights, types, *fleet, 6, **cpu)
+    yield operators.train(weights, with_holes(types), *fleet, 6, omit_nan=True, **cpu)
+    latents = torch.rand(M, 70, K, generator=generator, dtype=torch.float64).to(dtype)
+    yield gradients(weights, latents, T)
+
+
+CASES = [(10, torch.float32), (20, torch.float32), (6, torch.float64)]
+
+
+def everything(cases=CASES):
+    return [tensor for H, dtype in cases for job in jobs(H, dtype) for tensor in job]
+
+
+def same(got, want):
+    return all(
+        torch.equal(a.nan_to_num(7), b.nan_to_num(7)) for a, b in zip(got, want, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        *({"order": order, "blocks": 1} for order in ORDERS[1:]),
+        {"blocks": 100},
+        {"shared": 0},
+        {"shared": 20000, "order": "backward"},
+        {"workspace": 40000},
+        {"launch_microseconds": 0},
+    ],
+    ids=str,
+)
+def test_results_do_not_depend_on_the_device_or_the_order_of_threads(emulated_module, device):
+    with emulated(emulated_module):
+        expected = everything()
+    with emulated(emulated_module, **device):
+        assert same(everything(), expected)
+
+
+@pytest.mark.skipif(backend.extension is None, reason="no CPU kernels here")
+@settings(max_examples=8)
+@given(
+    size=st.tuples(
+        st.sampled_from([5, 10, 10, 20, 20, 33]),  # H
+        st.integers(1, 20),  # N
+        st.integers(1, 30),  # T
+        st.integers(0, 3),  # iterations
+    ),
+    shared=st.sampled_from([0, 20000, 227 * 1024]),  # the tape in the workspace, or on chip
+    workspace=st.sampled_from([2**30, 60000]),  # whole tapes, or parts of them
+    order=st.sampled_from(ORDERS),
+)
+def test_every_path_gives_what_the_cpu_kernels_give(
+    emulated_module, size, shared, workspace, order
+):
+    H, N, T, n_iter = size
+    for dtype in (torch.float32, torch.float64):
+        want = list(jobs(H, dtype, N, T, n_iter))
+        with emulated(emulated_module, shared=shared, workspace=workspace, order=order):
+            got = list(jobs(H, dtype, N, T, n_iter))
+        for job, (a, b) in enumerate(zip(got, want, strict=True)):
+            if dtype == torch.float64:
+                if job not in (2, 3):  # the steps of LM turn at roundings
+                    assert max(map(relative_difference, a, b)) < 1e-7, job
+            elif job in (0, 1):  # and Adam's in float32, of components without a gradient
+                assert relative_difference(a[0], b[0]) < 2e-3, job
+            elif job >= 4:
+                assert max(map(relative_difference, a, b)) < 2e-3, job
+            if job in (2, 3):
+                assert relative_difference(a[0].clamp(max=10), b[0].clamp(max=10)) < 0.1, job
+
+
+def test_little_workspace_costs_time_and_no_bits(emulated_module):
+    """Fewer blocks, then a tape in parts, then tiles of one pair; then what is missing."""
+    H, T = 6, 23
+
+    def results():
+        return [t for job in jobs(H, torch.float32, 40, T) for t in job]
+
+    with emulated(emulated_module, shared=0):
+        expected = results()
+    for kibibytes in (1024, 128, 64, 32, 16, 12):
+        with emulated(emulated_module, shared=0, workspace=kibibytes * 1024):
+            assert same(results(), expected), kibibytes
+    tape_of_a_pair = T * H * 20
+    assert 128 // H * tape_of_a_pair > 12 * 1024  # 128 / H pairs a block: not with whole tapes
+    message = r"needs \d+ bytes of workspace, but .* take 1000"
+    with (
+        emulated(emulated_module, shared=0, workspace=1000),
+        pytest.raises(RuntimeError, match=message),
+    ):
+        results()
+
+
+# Tiles that follow one another in a block; and all in the workspace, the tape in parts.
+DEVICES = ({"blocks": 1}, {"blocks": 1, "shared": 0, "workspace": 20000})
+
+
+@pytest.fixture(scope="module")
+def expected(emulated_module):
+    """What each case gives on each of the devices."""
+    results = []
+    for device in DEVICES:
+        with emulated(emulated_module, **device):
+            results += [(device, case, everything([case])) for case in CASES]
+    return results
+
+
+@pytest.mark.parametrize("barrier", emulation.barriers())
+def test_a_barrier_that_is_missing_shows(emulated_module, expected, barrier):
+    """Each of them is left out; in some order of the threads another result comes out."""
+    for device, case, want in expected:
+        for order in ORDERS:
+            with emulated(emulated_module, **device, order=order, without=barrier):
+                try:
+                    shows = not same(everything([case]), want)
+                except RuntimeError:  # threads that wait at different barriers
+                    shows = True
+            if shows:
+                return
+    pytest.fail(f"the barrier at {barrier} can be left out, as far as this test can see")

@@ -1,14 +1,15 @@
-"""Everything that wants a GPU, in one command: build, verify, measure.
+"""Everything that wants a GPU, in one command: build, test, verify, measure, sanitize, profile.
 
-    python bench/gpu_check.py                # nvcc, torch, pybind11, scikit-build-core; no network
-    python bench/gpu_check.py --rehearse     # the same at toy size, on the installed CPU kernels
+    python -m bench.gpu_check                # nvcc, torch, pybind11, scikit-build-core; no network
+    python -m bench.gpu_check --rehearse     # the same script, the CPU playing the GPU
 
-Builds the package with ``MICFAST_CUDA=ON`` into a temporary folder, runs the tests of the CUDA
-kernels and, where it is installed, ``compute-sanitizer``; then measures micfast beside cuDNN's
-``nn.LSTM`` (all targets of a module as one batch), the same through ``torch.compile`` and JAX.
-Every step has a time limit, so that the whole ends within nine minutes; what a limit cut off is
-said. The table comes last, and all numbers go to ``$OUT/gpu_check.json`` (default: this folder's
-``results``).
+Builds the package with ``MICFAST_CUDA=ON`` into a temporary folder; every step is a process of its
+own that takes micfast from there and says so. A step that fails, is cut off or left out, or a test
+that is skipped, makes the exit code 1. The table comes last, and all numbers go to
+``$OUT/gpu_check.json`` (default: this folder's ``results``).
+
+A rehearsal runs every step that can run without a GPU, at toy size, on the emulated device
+(tests/cpp/emulated_device.h), and names the others.
 """
 
 from __future__ import annotations
@@ -22,323 +23,218 @@ import sys
 import tempfile
 import time
 import traceback
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-TOTAL_SECONDS = 520
-# The paper's grid: 20 letters, clustered and random types, 9 settings of noise.
-GRID_MODULES, GRID_EPISODES = 360, 40000
-N_LARGE = 100_000
+STAGES = ROOT / "bench" / "gpu_stages.py"
+SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
+KERNELS = ("search_kernel", "train_kernel", "generate_kernel", "generate_backward_kernel")
+# Of the tests, on the emulated device: two; all of them take minutes (pytest -m slow).
+REHEARSED_TESTS = "emulated and (stops_by_tol or train_reports)"
 
 
 class Check:
     """What was done, and what is left of the time."""
 
-    def __init__(self, rehearse: bool) -> None:
-        self.rehearse = rehearse
+    def __init__(self, rehearse: bool, total_seconds: float, folder: Path) -> None:
+        self.rehearse, self.total_seconds, self.folder = rehearse, total_seconds, folder
         self.started = time.monotonic()
         self.rows: list[dict[str, Any]] = []
         self.failed = False
 
     def left(self) -> float:
         """Seconds."""
-        return TOTAL_SECONDS - (time.monotonic() - self.started)
+        return self.total_seconds - (time.monotonic() - self.started)
 
     def say(self, text: str) -> None:
         """Print with the seconds since the start."""
         print(f"[{time.monotonic() - self.started:6.1f} s] {text}", flush=True)
 
-    def step(self, name: str, run: Callable[[], str], *, needs: float) -> None:
-        """Run a step unless too little time is left; a failure is recorded and others go on."""
-        if self.left() < needs:
-            self.add(name, f"left out: {self.left():.0f} s were left of {TOTAL_SECONDS}")
-            return
+    def add(self, step: str, result: str, **numbers: Any) -> None:
+        """Record and print a row."""
+        self.rows.append({"step": step, "result": result, **numbers})
+        self.say(f"{step}: {result}")
+
+    def step(self, name: str, run: Callable[[], str], *, needs: float = 10) -> None:
+        """Run a step; a failure, or too little time, is recorded, and others go on."""
         self.say(f"== {name}")
+        if self.left() < needs:
+            self.failed = True
+            self.add(name, f"FAILED: left out, {self.left():.0f} s were left")
+            return
         try:
             self.add(name, run())
         except Exception as error:
             traceback.print_exc()
             self.failed = True
-            self.add(name, f"FAILED: {type(error).__name__}: {str(error).splitlines()[0][:200]}")
+            reason = (str(error).splitlines() or [""])[0][:300]
+            self.add(name, f"FAILED: {type(error).__name__}: {reason}")
 
-    def add(self, name: str, result: str, **numbers: Any) -> None:
-        """Record and print a row."""
-        self.rows.append({"step": name, "result": result, **numbers})
-        self.say(f"{name}: {result}")
+    def only_on_gpu(self, name: str, run: Callable[[], str], *, needs: float = 10) -> None:
+        """A step that nothing here can stand in for."""
+        if self.rehearse:
+            self.add(name, "only on a GPU")
+        else:
+            self.step(name, run, needs=needs)
 
 
-def build(check: Check, folder: Path) -> str:
-    """Install this checkout with its CUDA kernels into a folder."""
-    if check.rehearse:
-        return "left out: the installed package as it is"
-    environment = os.environ | {"MICFAST_CUDA": "ON"}
-    environment.setdefault("CUDAARCHS", "90")
+def environment(check: Check) -> dict[str, str]:
+    """Of a process that takes micfast from the folder built, and from nowhere else."""
+    return os.environ | {"PYTHONPATH": str(check.folder), "PYTHONSAFEPATH": "1"}
+
+
+def build(check: Check, emulated: Path | None) -> str:
+    """Install this checkout with its CUDA kernels into the folder."""
     begin = time.monotonic()
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"),
-            *("--no-build-isolation", "--target", str(folder), str(ROOT)),
-        ],
-        check=True,
-        env=environment,
-        timeout=240,
-    )
+    if check.rehearse:
+        package = check.folder / "micfast"
+        shutil.copytree(ROOT / "micfast", package, ignore=shutil.ignore_patterns("__pycache__"))
+        for file in package.glob("_cuda*.so"):
+            file.unlink()
+        if emulated is not None:
+            shutil.copy(emulated, package / "_cuda.so")
+        else:
+            sys.path.append(str(ROOT / "tests"))
+            import emulation
+
+            emulation.compile_module(package / "_cuda.so")
+    else:
+        options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+        target = ["--target", str(check.folder), str(ROOT)]
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", *options, *target],
+            check=True,
+            env=os.environ | {"MICFAST_CUDA": "ON", "CUDAARCHS": os.environ.get("CUDAARCHS", "90")},
+            timeout=300,
+        )
     return f"built in {time.monotonic() - begin:.0f} s"
 
 
-def run_python(check: Check, folder: Path, command: list[str], limit: float) -> str:
-    """Output of a program that sees the package built; raises unless it ends with 0."""
+def run(check: Check, command: list[str], limit: float, **more: str) -> str:
+    """Output of a process that sees the package built; raises unless it ends with 0."""
     finished = subprocess.run(
         command,
-        cwd=ROOT,
-        env=os.environ if check.rehearse else os.environ | {"PYTHONPATH": str(folder)},
+        cwd=check.folder,
+        env=environment(check) | more,
         capture_output=True,
         text=True,
         timeout=max(10, min(limit, check.left())),
     )
-    print(finished.stdout[-3000:])
+    print(finished.stdout[-4000:], flush=True)
     if finished.returncode != 0:
-        raise RuntimeError((finished.stdout or finished.stderr).strip().splitlines()[-1])
-    return finished.stdout.strip().splitlines()[-1]
+        print(finished.stderr[-4000:], flush=True)
+        raise RuntimeError((finished.stderr or finished.stdout).strip().splitlines()[-1])
+    return finished.stdout
 
 
-def run_tests(check: Check, folder: Path) -> str:
-    """The CUDA kernels' tests, on the device where there is one."""
-    choice = "emulated and train_reports" if check.rehearse else "not emulated"
-    tests = ["tests/test_cuda.py", "-m", "", "-k", choice]
-    command = [sys.executable, "-P", "-m", "pytest", "-q", *tests]
-    return run_python(check, folder, command, 180)
+def stage(check: Check, name: str, limit: float, before: list[str] | None = None) -> str:
+    """Run a stage of gpu_stages.py; its rows are recorded, also those before a failure."""
+    rows = check.folder / f"{name}.jsonl"
+    rows.unlink(missing_ok=True)
+    command = [*(before or []), sys.executable, "-P", str(STAGES), name, str(check.folder)]
+    command += [str(rows), *(["--rehearse"] if check.rehearse else [])]
+    try:
+        run(check, command, limit)
+    finally:
+        lines = rows.read_text().splitlines() if rows.exists() else []
+        for line in lines:
+            check.rows.append(json.loads(line))
+    if not lines:
+        raise RuntimeError(f"the stage {name} recorded nothing")
+    return json.loads(lines[-1])["result"] if len(lines) == 1 else f"{len(lines)} rows"
 
 
-SANITIZED = """
-import torch
-from micfast import Weights
-from micfast.kernels import calls, operators
-ops = torch.ops.micfast
-torch.manual_seed(0)
-for H in (5, 10, 20):
-    w = [torch.randn(2, *s, device="cuda") for s in ((4*H, 4), (4*H, H), (4*H,), (3, H), (3,))]
-    x, z = torch.randn(13, 6, 3, device="cuda"), torch.full((1, 1, 1, 4), 0.25, device="cuda")
-    ops.invert(*w, x, z, 3, 0.05, 0.9, 0.99, 1e-8, False, False, 0.0)
-    ops.invert_lm(*w, x, z, 2, 0.1, True, False, 0.0)
-    types, index = torch.randn(1, 4, 1, 6, 3, device="cuda"), torch.arange(2, device="cuda")
-    noise = torch.full((2, 2), 0.1, dtype=torch.float64, device="cuda")
-    ops.train(*w, types, 0 * index, *noise, index, 3, 0.01, 0.9, 0.999, 1e-8, 100)
-    leaf = [t.requires_grad_() for t in w]
-    ops.generate(*leaf, torch.rand(2, 70, 4, device="cuda"), 6).sum().backward()
-torch.cuda.synchronize()
-"""
+def tests(check: Check, choice: str) -> str:
+    """The CUDA kernels' tests; one that is skipped has not passed."""
+    report = check.folder / "tests.xml"
+    module = next(check.folder.glob("micfast/_cuda*.so"))
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += [str(ROOT / "tests/test_cuda.py"), "-m", "", "-k", choice, f"--junitxml={report}"]
+    more = {"MICFAST_EMULATED_MODULE": str(module)} if check.rehearse else {}
+    run(check, command, 240, **more)
+    suite = ElementTree.parse(report).getroot().find("testsuite")
+    assert suite is not None
+    n = {key: int(suite.get(key, 0)) for key in ("tests", "skipped", "failures", "errors")}
+    if n["tests"] == 0 or n["skipped"] or n["failures"] or n["errors"]:
+        raise RuntimeError(f"{n['skipped']} of {n['tests']} tests were skipped: {choice!r}")
+    return f"{n['tests']} tests passed, none was skipped"
 
 
-def sanitize(check: Check, folder: Path, tool: str) -> str:
-    """Run small shapes under a tool of compute-sanitizer."""
+def sanitize(check: Check, tool: str) -> str:
+    """Every kernel under a tool of compute-sanitizer."""
     program = shutil.which("compute-sanitizer")
     if program is None:
-        return "compute-sanitizer is not installed"
-    command = [
-        program,
-        "--tool",
-        tool,
-        "--error-exitcode",
-        "9",
-        sys.executable,
-        "-P",
-        "-c",
-        SANITIZED,
-    ]
-    return run_python(check, folder, command, 90)
+        raise RuntimeError("compute-sanitizer is not installed")
+    before = [program, "--tool", tool, "--error-exitcode", "9"]
+    before += ["--kernel-name", "kernel_substring=micfast"]
+    return stage(check, "everything", 120, before)
 
 
-def measure(check: Check) -> None:
-    """Times of whole jobs, beside the peers'. The package built before is on the path by now."""
-    import torch
-
-    from bench import cases
-    from bench.peers import base, pytorch, xla
-    from micfast import Adam, Execution, LevenbergMarquardt, Weights
-    from micfast.kernels import calls, reference
-
-    device = "cpu" if check.rehearse else "cuda"
-
-    def finish() -> None:
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    def seconds(run: Callable[[], object], samples: int = 3) -> float:
-        """The median; the first run is a warm-up."""
-        times = []
-        for _ in range(samples + 1):
-            finish()
-            begin = time.perf_counter()
-            run()
-            finish()
-            times.append(time.perf_counter() - begin)
-            if times[-1] > 20:
-                break
-        return sorted(times[1:] or times)[len(times[1:]) // 2]
-
-    def move(tensors: Any) -> list[Any]:
-        return [t.to(device) for t in tensors]
-
-    def search(solver: Any, weights: Weights, targets: Any, init: Any) -> Any:
-        """One search on the device, without a copy from it or to it."""
-        starts = init[:, :, None]
-        options = {"history": False, "omit_nan": False, "execution": Execution(), "report": None}
-        return solver.search(weights, targets, starts, **options)
-
-    def matmul_peak() -> float:
-        """Reached float32 FMA rate, without tensor cores, in flop/s."""
-        torch.backends.cuda.matmul.allow_tf32 = False
-        n = 256 if check.rehearse else 8192
-        a = torch.rand(n, n, device=device)
-        return 2 * n**3 / seconds(lambda: a @ a)
-
-    peak = 0.0
-
-    def peak_step() -> str:
-        nonlocal peak
-        peak = matmul_peak()
-        return f"{peak / 1e12:.2f} TFLOP/s in a float32 matrix product"
-
-    check.step("float32 peak reached", peak_step, needs=20)
-    jobs = [cases.CHARACTERS, cases.MNIST]
-    jobs += [replace(case, id=f"{case.id}-N{N_LARGE}", N=N_LARGE) for case in jobs]
-    for case in map(cases.shrink, jobs) if check.rehearse else jobs:
-        problem = cases.make_problem(case)
-        assert isinstance(problem, cases.InversionProblem)
-        weights = problem.weights.to(device=device)
-        targets, init = move((problem.targets, problem.init))
-        ours = 0.0
-
-        def verify(problem: Any = problem) -> str:
-            few = problem.part(2, 20)
-            found = search(
-                Adam(few.case.I), few.weights.to(device=device), *move((few.targets, few.init))
-            )
-            double = few.double()
-            want = reference.invert(double.weights, double.targets, double.init, few.case.I)
-            errors = found.errors[:, :, 0].cpu().double()
-            difference = float((errors - want.errors).abs().median())
-            if not difference < 1e-4:
-                raise RuntimeError(f"median difference of errors {difference:.2g}")
-            return f"median difference of errors to float64 {difference:.1g}"
-
-        def measure_ours(
-            case: Any = case, weights: Any = weights, targets: Any = targets, init: Any = init
-        ) -> str:
-            nonlocal ours
-            ours = seconds(lambda: search(Adam(case.I), weights, targets, init))
-            share = case.flop / ours / peak if peak else float("nan")
-            lm = seconds(lambda: search(LevenbergMarquardt(8), weights, targets, init))
-            return (
-                f"{1e3 * ours:.1f} ms, {case.amount / ours / case.M / 1e3:.1f} thousand targets/s "
-                f"in {case.M} modules, {case.amount / ours / 1e6:.3f} million inversions/s, "
-                f"{case.flop / ours / 1e12:.2f} TFLOP/s, {share:.1%} of the peak; "
-                f"LM of 8 steps {1e3 * lm:.1f} ms"
-            )
-
-        check.step(f"{case.id}: verified", verify, needs=20)
-        check.step(f"{case.id}: micfast", measure_ours, needs=30)
-        if case.N > 10_000 or not ours:
-            continue
-
-        def peer(run: Callable[[], object], part: int, case: Any, ours: float) -> str:
-            time_of_part = seconds(run, 2)
-            whole = time_of_part * case.M / part
-            return f"{whole:.2f} s (from {part} of {case.M} modules): {whole / ours:.0f} x micfast"
-
-        def lstm(loss: Any, problem: Any = problem) -> object:
-            on_device = pytorch.TorchModule(problem.weights, 0).to(device).requires_grad_(False)
-            return pytorch.invert_batch(
-                on_device, problem.targets.to(device), problem.init.to(device), problem.case.I, loss
-            )
-
-        check.step(
-            f"{case.id}: nn.LSTM (cuDNN)",
-            lambda case=case, ours=ours, lstm=lstm: peer(
-                lambda: lstm(pytorch.squared_error), 1, case, ours
-            ),
-            needs=40,
-        )
-        if not check.rehearse:
-            check.step(
-                f"{case.id}: torch.compile of it",
-                lambda case=case, ours=ours, lstm=lstm: peer(
-                    lambda: lstm(torch.compile(pytorch.squared_error)), 1, case, ours
-                ),
-                needs=90,
-            )
-
-        def jax_step(problem: Any = problem, case: Any = case, ours: float = ours) -> str:
-            try:
-                import jax
-            except ImportError:
-                return "JAX is not installed"
-            if not check.rehearse and jax.default_backend() != "gpu":
-                return "JAX has no GPU here"
-            contender = xla.Jax()
-            contender.prepare(problem, 1)
-            return peer(lambda: contender.invert(problem), case.M, case, ours)
-
-        check.step(f"{case.id}: JAX", jax_step, needs=60)
-
-    def training() -> str:
-        case = replace(
-            cases.CHARACTERS_FLEET, id="grid", M=GRID_MODULES, E=1000 if device == "cuda" else 4
-        )
-        problem = cases.make_problem(cases.shrink(case) if check.rehearse else case)
-        assert isinstance(problem, cases.TrainingProblem)
-        weights, fleet = problem.weights.to(device=device), tuple(move(problem.fleet))
-        adam = (base.TRAIN_LR, base.TRAIN_BETA1, base.TRAIN_BETA2, base.EPS)
-        settings = (problem.case.E, *adam, 100, False)
-        taken = seconds(lambda: calls.train(weights, fleet, settings, Execution(), None), 2)
-        rate = problem.case.amount / taken
-        return (
-            f"{rate / 1e3:.0f} thousand model-episodes/s; the grid of {GRID_MODULES} modules x "
-            f"{GRID_EPISODES} episodes in {GRID_MODULES * GRID_EPISODES / rate:.1f} s"
-        )
-
-    check.step("training of the characters grid", training, needs=30)
+def profile(check: Check) -> str:
+    """One launch of each kernel under ncu, where there is one."""
+    program = shutil.which("ncu")
+    if program is None:
+        return "ncu is not installed"
+    sections = ["SpeedOfLight", "WarpStateStats", "MemoryWorkloadAnalysis", "Occupancy"]
+    for kernel in KERNELS:
+        before = [program, "--kernel-name", kernel, "--launch-count", "1"]
+        before += [word for section in sections for word in ("--section", section)]
+        stage(check, "everything", 120, before)
+    return f"one launch of {', '.join(KERNELS)}: above"
 
 
-def main() -> int:
+def machine(check: Check) -> dict[str, Any]:
+    """The GPU with its driver and clocks, as nvidia-smi tells."""
+    if check.rehearse:
+        return {"rehearsal": True}
+    keys = ["name", "driver_version", "memory.total", "clocks.sm", "clocks.max.sm", "clocks.mem"]
+    keys += ["power.limit", "temperature.gpu"]
+    query = ["nvidia-smi", f"--query-gpu={','.join(keys)}", "--format=csv,noheader"]
+    text = subprocess.run(query, check=True, capture_output=True, text=True).stdout
+    return dict(zip(keys, (word.strip() for word in text.splitlines()[0].split(",")), strict=True))
+
+
+def check_everything(check: Check, emulated: Path | None = None) -> None:
+    """All steps, in the order of their worth where time runs out: measured before sanitized."""
+    limit = 3600.0 if check.rehearse else 240.0
+    check.step("build", lambda: build(check, emulated), needs=0)
+    if check.failed:
+        return
+    check.step("origin", lambda: stage(check, "origin", limit))
+    choice = REHEARSED_TESTS if check.rehearse else "not emulated"
+    check.step("tests", lambda: tests(check, choice))
+    check.step("verify", lambda: stage(check, "verify", limit))
+    check.only_on_gpu("clocks before", lambda: json.dumps(machine(check)))
+    check.step("measure", lambda: stage(check, "measure", limit))
+    check.only_on_gpu("clocks after", lambda: json.dumps(machine(check)))
+    if check.rehearse:
+        check.step("every kernel", lambda: stage(check, "everything", limit))
+        check.step("orders of threads", lambda: stage(check, "orders", limit))
+    for tool in SANITIZERS:
+        check.only_on_gpu(tool, lambda tool=tool: sanitize(check, tool), needs=30)
+    check.only_on_gpu("profile", lambda: profile(check), needs=30)
+
+
+def main(arguments: list[str] | None = None) -> int:
     """Run everything, print the table, write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rehearse", action="store_true", help="toy sizes, no GPU")
-    options = parser.parse_args()
-    check = Check(options.rehearse)
+    parser.add_argument("--seconds", type=float, default=520, help="of a run on a GPU in all")
+    parser.add_argument("--emulated", type=Path, help="a compiled emulation, for a rehearsal")
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        check.step("build", lambda: build(check, folder), needs=0)
-        if not check.failed:
-            sys.path.insert(0, str(folder))
-            sys.path.append(str(ROOT))  # for bench; its micfast has no kernels
-            check.step("tests", lambda: run_tests(check, folder), needs=30)
-            if not options.rehearse:
-                for tool in ("memcheck", "racecheck"):
-                    check.step(tool, lambda tool=tool: sanitize(check, folder, tool), needs=30)
-            measure(check)
-    machine: dict[str, Any] = {"rehearsal": options.rehearse}
-    if not options.rehearse:
-        import torch
-
-        if torch.cuda.is_available():
-            properties = torch.cuda.get_device_properties(0)
-            machine |= {
-                "gpu": properties.name,
-                "multiprocessors": properties.multi_processor_count,
-                "memory_gib": round(properties.total_memory / 2**30, 1),
-            }
-        machine |= {"torch": torch.__version__, "cuda": torch.version.cuda}
+        seconds = 3600 if options.rehearse else options.seconds
+        check = Check(options.rehearse, seconds, Path(temporary))
+        check_everything(check, options.emulated)
     out = Path(os.environ.get("OUT") or ROOT / "bench" / "results")
     if not options.rehearse or os.environ.get("OUT"):
         out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"machine": machine, "steps": check.rows}, indent=1)
+        text = json.dumps({"rehearsal": check.rehearse, "steps": check.rows}, indent=1)
         (out / "gpu_check.json").write_text(text + "\n")
-    print(f"\n{json.dumps(machine)}\n\n| step | result |\n| --- | --- |")
+    print("\n| step | result |\n| --- | --- |")
     for row in check.rows:
         print(f"| {row['step']} | {row['result']} |")
     return int(check.failed)

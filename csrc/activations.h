@@ -61,11 +61,16 @@ MICFAST_INLINE Vec<T> sigmoid_of_scaled(Vec<T> x) {
   return one / (one + exp2(x));
 }
 
-// tanh(a) for x = kTanhScale * a
+// tanh(a) for x = kTanhScale * a. (Where the hardware has no division, 2 (1 / y) - 1 is one
+// instruction less and has the same bits.)
 template <class T>
 MICFAST_INLINE Vec<T> tanh_of_scaled(Vec<T> x) {
-  const Vec<T> one = Vec<T>::broadcast(1);
-  return Vec<T>::broadcast(2) / (one + exp2(x)) - one;
+  const Vec<T> one = Vec<T>::broadcast(1), two = Vec<T>::broadcast(2);
+#if defined(MICFAST_HARDWARE_EXP2)
+  return fma(two, one / (one + exp2(x)), Vec<T>::broadcast(-1));
+#else
+  return two / (one + exp2(x)) - one;
+#endif
 }
 
 }  // namespace MICFAST_ISA

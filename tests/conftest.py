@@ -81,7 +81,7 @@ def isa(request, monkeypatch):
 def emulated_module(tmp_path_factory):
     """The CUDA kernels for the CPU; ``MICFAST_EMULATED_MODULE`` names one that is compiled."""
     compiled = os.environ.get("MICFAST_EMULATED_MODULE")
-    path = Path(compiled or tmp_path_factory.mktemp("emulated") / "_cuda_emulated.so")
+    path = Path(compiled or tmp_path_factory.mktemp("emulated") / "_cuda.so")
     try:
         if not compiled:
             emulation.compile_module(path)

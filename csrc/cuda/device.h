@@ -28,15 +28,67 @@ __device__ __forceinline__ int64_t n_blocks() { return gridDim.x; }
 __device__ __forceinline__ void block_sync() { __syncthreads(); }
 // Whether the value holds in any thread of the block; a block_sync() too.
 __device__ __forceinline__ bool any_in_block(bool value) { return __syncthreads_or(value) != 0; }
+// Where a barrier stands: only the emulation asks.
+struct Site {
+  __device__ __forceinline__ static Site here() { return {}; }
+};
+// The same among the n threads of a team, kTeam at most: a warp, some warps, or the block if it is
+// 0.
+template <int kTeam>
+__device__ __forceinline__ void team_sync(int n, Site) {
+  if constexpr (kTeam == 0) {
+    __syncthreads();
+  } else if constexpr (kTeam == 32) {
+    __syncwarp();
+  } else {
+    asm volatile("bar.sync %0, %1;" ::"r"(1 + thread_index() / kTeam), "r"(n) : "memory");
+  }
+}
+template <int kTeam>
+__device__ __forceinline__ bool any_in_team(bool value, int n, Site) {
+  if constexpr (kTeam == 0) {
+    return any_in_block(value);
+  } else if constexpr (kTeam == 32) {
+    __syncwarp();
+    return __any_sync(0xffffffffu, value) != 0;
+  } else {
+    unsigned result;
+    asm volatile(
+        "{ .reg .pred p, q; setp.ne.u32 p, %3, 0; bar.red.or.pred q, %1, %2, p; "
+        "selp.u32 %0, 1, 0, q; }"
+        : "=r"(result)
+        : "r"(1 + thread_index() / kTeam), "r"(n), "r"(static_cast<unsigned>(value))
+        : "memory");
+    return result != 0;
+  }
+}
 __device__ __forceinline__ char* shared_memory() {
   extern __shared__ __align__(64) char memory[];
   return memory;
 }
 __device__ __forceinline__ float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 __device__ __forceinline__ double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
-// Two units in the last place; 0 where b is beyond 2^126.
-__device__ __forceinline__ float quotient(float a, float b) { return __fdividef(a, b); }
+// Two units in the last place; 0 where b is beyond 2^126. A constant 1 costs no product.
+__device__ __forceinline__ float quotient(float a, float b) {
+  float reciprocal;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(b));
+  return a == 1 ? reciprocal : a * reciprocal;
+}
 __device__ __forceinline__ double quotient(double a, double b) { return a / b; }
+
+// The same address, which the compiler then keeps rather than computes again wherever it is used.
+template <class T>
+__device__ __forceinline__ T* opaque(T* address) {
+  asm volatile("" : "+l"(address));
+  return address;
+}
+
+// The same value, there before what follows: so short a branch as a store then is a predicate.
+__device__ __forceinline__ float kept(float value) {
+  asm volatile("" : "+f"(value));
+  return value;
+}
+__device__ __forceinline__ double kept(double value) { return value; }
 
 inline void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
@@ -56,6 +108,9 @@ inline int device_attribute(cudaDeviceAttr attribute) {
 }
 inline int64_t shared_memory_limit() {
   return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+}
+inline int64_t shared_memory_of_multiprocessor() {
+  return device_attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
 }
 inline int n_multiprocessors() { return device_attribute(cudaDevAttrMultiProcessorCount); }
 // What the parts of all blocks together may take of the workspace.

@@ -13,17 +13,17 @@ MICFAST_KERNEL void MICFAST_LAUNCH_BOUNDS(128, 2)
   const int64_t N = s.n_targets, K = s.input_size, O = s.output_size;
   const Place<0> place(plan, s, thread_index());
   Space space{shared_memory(), plan.shared_limit, workspace + block_index() * plan.global_bytes};
-  Sequence<T, 0> sequence(s, place, plan, false, space);
+  Sequence<T, 0> sequence(s, place, plan, Keep::kNothing, space);
   const PackedModules<T> packed(packed_weights, s);
   const int64_t per_module = (N + plan.pairs - 1) / plan.pairs;
   for (int64_t item = plan.first + block_index(); item < plan.end; item += n_blocks()) {
     const int64_t m = item / per_module, n = item % per_module * plan.pairs + place.pair;
-    sequence.set_weights(packed.of(m), p.weights.W_out + m * O * s.hidden_size,
-                         p.weights.b_out + m * O);
+    sequence.template set_weights<Keep::kNothing>(
+        packed.of(m), p.weights.W_out + m * O * s.hidden_size, p.weights.b_out + m * O);
     const int64_t index = m * N + (n < N ? n : N - 1);
     T* outputs = p.outputs + index * s.n_steps * O;
-    sequence.template forward<Keep::kNothing>(p.latents + index * K, [&](int t, int o, T y) {
-      if (n < N) outputs[t * O + o] = y;
+    sequence.template forward<Keep::kNothing>(p.latents + index * K, [&](int, int at, T y) {
+      if (n < N) outputs[at] = y;
     });
   }
 }
@@ -55,7 +55,7 @@ struct GeneratorBackward {
       : p(problem),
         s(problem.sizes),
         place(plan, problem.sizes, thread),
-        sequence(problem.sizes, place, plan, true, space) {
+        sequence(problem.sizes, place, plan, Keep::kTapeAndStates, space) {
     sequence.take_tape(space, true);
   }
 
@@ -67,14 +67,14 @@ struct GeneratorBackward {
     gradient.sum = WeightArrays<T>::in(d_weights, s);
     const int64_t n_values = turns.begin == 0 ? WeightArrays<T>::n_values(s) : 0;
     for (int64_t j = thread_index(); j < n_values; j += n_threads()) d_weights[j] = 0;
-    sequence.set_weights(packed.of(module), p.weights.W_out + module * O * H,
-                         p.weights.b_out + module * O);
+    sequence.template set_weights<Keep::kTapeAndStates>(
+        packed.of(module), p.weights.W_out + module * O * H, p.weights.b_out + module * O);
     const int64_t n_parts = n_gradient_parts(s), end = turns.end * n_parts;
     for (int64_t n = turns.begin * n_parts + part; n < end && n < N; n += n_parts) {
       const int64_t index = module * N + n;
       const T* z = p.latents + index * K;
       const T* d_y = p.d_outputs + index * s.n_steps * O;
-      const auto d_output = [&](int t, int o) { return d_y[t * O + o]; };
+      const auto d_output = [&](int at) { return d_y[at]; };
       sequence.template forward<Keep::kTapeAndStates>(z, [](int, int, T) {});
       gradient.start();
       sequence.template backward<true, Keep::kTapeAndStates>(

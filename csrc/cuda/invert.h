@@ -30,14 +30,14 @@ struct Inverter {
   T *z, *moment1, *moment2, *gradient;  // [P, K]
   T* scratch;                           // [P, G]
   Progress* progress;                   // [P]
-  T* residual;                          // [T, P, O]
+  T* residual;                          // [P, T O]
 
   MICFAST_BOTH Inverter(const InvertProblem<T>& problem, const Plan& plan, int thread, Space& space)
       : p(problem),
         s(problem.search.sizes),
         K(static_cast<int>(problem.search.sizes.input_size)),
         place(plan, problem.search.sizes, thread),
-        sequence(problem.search.sizes, place, plan, true, space) {
+        sequence(problem.search.sizes, place, plan, Keep::kTape, space) {
     const int64_t n = static_cast<int64_t>(plan.pairs) * K;
     using S = Sequence<T, kHidden>;
     z = S::template take_hot<T>(space, n);
@@ -50,8 +50,8 @@ struct Inverter {
     residual = space.take<T>(s.n_steps * plan.pairs * s.output_size);
   }
 
-  MICFAST_INLINE int residual_at(int t, int o) const {
-    return (t * place.P + place.pair) * sequence.O + o;
+  MICFAST_INLINE T* residual_of_pair() const {
+    return opaque(residual + static_cast<int>(s.n_steps) * sequence.O * place.pair);
   }
 
   // Mean squared error of the sequence drawn from z; keeps tape and residuals if asked.
@@ -59,10 +59,12 @@ struct Inverter {
   MICFAST_INLINE T measure(const T* z_pair, const T* target) {
     T sum = 0;
     const int length = progress[place.pair].length;
-    sequence.template forward<kKeep>(z_pair, [&](int t, int o, T y) {
-      const T r = t < length ? tile_residual(p.search, y, target[t * sequence.O + o]) : T(0);
+    const bool omits = p.search.counts;
+    T* const residual_pair = residual_of_pair();
+    sequence.template forward<kKeep>(z_pair, [&](int t, int at, T y) {
+      const T r = t < length ? residual_of(omits, y, target[at]) : T(0);
       sum = fused(r, r, sum);
-      if constexpr (kKeep == Keep::kTape) residual[residual_at(t, o)] = r;
+      if constexpr (kKeep == Keep::kTape) residual_pair[at] = r;
     });
     return pair_sum(place, sum, scratch) * progress[place.pair].scale;
   }
@@ -82,7 +84,7 @@ struct Inverter {
       if (moving)
         z_pair[k] -= static_cast<T>(p.adam.lr) * m / (sqrt(v) + static_cast<T>(p.adam.eps));
     });
-    block_sync();
+    place.sync();
   }
 
   // By the pair's first thread, after i iterations.
@@ -103,10 +105,11 @@ struct Inverter {
     const SearchProblem<T>& search = p.search;
     const int64_t H = s.hidden_size, O = s.output_size;
     sequence.n_steps = tile.n_steps;
-    const T* target = tile.target_values();
+    const T* target = opaque(tile.target_values());
     const T* W_ih = search.weights.W_ih + tile.module * 4 * H * K;
-    sequence.set_weights(packed.of(tile.module), search.weights.W_out + tile.module * O * H,
-                         search.weights.b_out + tile.module * O);
+    sequence.template set_weights<Keep::kTape>(packed.of(tile.module),
+                                               search.weights.W_out + tile.module * O * H,
+                                               search.weights.b_out + tile.module * O);
     T* z_pair = z + place.pair * K;
     Progress& state = progress[place.pair];
     place.for_share(K, [&](int k) {
@@ -117,35 +120,35 @@ struct Inverter {
     if (place.works && place.lane == 0)
       state = {0,   0, static_cast<T>(scale), tile.length(), static_cast<int32_t>(search.n_iter),
                true};
-    block_sync();
+    place.sync();
 
     for (int64_t i = 0; i < search.n_iter; ++i) {
       if (place.works && place.lane == 0) project(z_pair, K);
-      block_sync();
+      place.sync();
       const T loss = measure<Keep::kTape>(z_pair, target);
       record_history(tile, place, i, loss, z_pair, K);
       if (search.tol > 0) {
         if (place.works && place.lane == 0) watch_convergence(state, loss, i);
         // A history wants every row, also where nothing moves.
-        if (!any_in_block(place.works && place.lane == 0 && state.moving) &&
-            !search.error_history) {
+        if (!place.any(place.works && place.lane == 0 && state.moving) && !search.error_history) {
           // As the CPU's Inverter: the iterations left would project once more each.
           if (place.works && place.lane == 0)
             for (int64_t left = i + 1; left < search.n_iter; ++left) project(z_pair, K);
-          block_sync();
+          place.sync();
           break;
         }
       }
+      const T* const residuals = residual_of_pair();
       sequence.template backward<true, Keep::kTape>(
-          z_pair, W_ih, [&](int t, int o) { return residual[residual_at(t, o)]; },
-          gradient + place.pair * K, NoStepHook{});
+          z_pair, W_ih, [&](int at) { return residuals[at]; }, gradient + place.pair * K,
+          NoStepHook{});
       step(z_pair);
     }
     T error = 0;
     if (p.unprojected_error) error = measure<Keep::kNothing>(z_pair, target);
-    block_sync();
+    place.sync();
     if (place.works && place.lane == 0) project(z_pair, K);
-    block_sync();
+    place.sync();
     if (!p.unprojected_error) error = measure<Keep::kNothing>(z_pair, target);
     record_history(tile, place, search.n_iter, error, z_pair, K);
     if (place.works && tile.counts) {
@@ -155,7 +158,6 @@ struct Inverter {
         search.converged[tile.index()] = !state.moving && error == error;
       }
     }
-    block_sync();
   }
 };
 

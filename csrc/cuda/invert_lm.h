@@ -39,7 +39,7 @@ struct LevenbergMarquardt {
         D(problem.search.n_iter > 0 ? K - (problem.simplex ? 1 : 0) : 0),
         n_sums(1 + D + D * (D + 1) / 2),
         place(plan, problem.search.sizes, thread),
-        sequence(problem.search.sizes, place, plan, false, space) {
+        sequence(problem.search.sizes, place, plan, Keep::kNothing, space) {
     using S = Sequence<T, kHidden>;
     const int64_t P = plan.pairs;
     h = S::template take_hot<T>(space, 2 * (1 + D) * P * sequence.row);
@@ -121,7 +121,7 @@ struct LevenbergMarquardt {
           c_d[u] = tangent.c.v;
         }
       });
-      block_sync();
+      place.sync();
       place.for_share((1 + n_directions) * O, [&](int j) {
         const int member = j / O, o = j - member * O;
         const T wanted = t < length ? target[t * O + o] : T(NAN);
@@ -129,7 +129,7 @@ struct LevenbergMarquardt {
         const T drawn = sequence.output(now + member * h_member, o);
         y_pair[j] = missing ? T(0) : member == 0 ? sequence.b_out[o] + drawn - wanted : drawn;
       });
-      block_sync();
+      place.sync();
       place.for_share(n_used, [&](int e) {
         const T *const a = y_pair + members[e] * O, *const b = y_pair + members[n_sums + e] * O;
         T sum = sums_pair[e];
@@ -137,7 +137,7 @@ struct LevenbergMarquardt {
         sums_pair[e] = sum;
       });
     }
-    block_sync();
+    place.sync();
   }
 
   // Makes what was measured at x the model of the pair's search.
@@ -161,8 +161,9 @@ struct LevenbergMarquardt {
     T* const x_pair = x + place.pair * K;
     DampedSearch& state = searches[place.pair];
     sequence.n_steps = tile.n_steps;
-    sequence.set_weights(packed.of(tile.module), search.weights.W_out + tile.module * O * H,
-                         search.weights.b_out + tile.module * O);
+    sequence.template set_weights<Keep::kNothing>(packed.of(tile.module),
+                                                  search.weights.W_out + tile.module * O * H,
+                                                  search.weights.b_out + tile.module * O);
     place.for_share(K, [&](int k) { x_pair[k] = tile.start()[k]; });
     const double scale = error_scale(tile, place, scratch);
     if (first) {
@@ -194,7 +195,7 @@ struct LevenbergMarquardt {
           for (int k = 0; k < K; ++k) x_pair[k] = static_cast<T>(state.step[k]);
         }
       }
-      const bool any_moves = any_in_block(first && !state.finished);
+      const bool any_moves = place.any(first && !state.finished);
       record_history(tile, place, i, static_cast<T>(state.error), state.model.z, K);
       // A history wants every row, also where nothing moves.
       if (!any_moves && !search.error_history) break;
@@ -207,7 +208,6 @@ struct LevenbergMarquardt {
         search.converged[tile.index()] = state.converged;
       }
     }
-    block_sync();
   }
 };
 

@@ -13,6 +13,8 @@
 #include "../philox.h"
 #include "../levenberg_marquardt.h"
 #include "tile.h"
+#include "place.h"
+#include "products.h"
 #include "sequence.h"
 #include "weight_gradient.h"
 #include "generate.h"
@@ -48,11 +50,11 @@ int64_t run_search(const Problem& p, const Launch& at) {
   const auto take = [&](const Plan& plan, Space& space) { Solver<T, kHidden>(p, plan, 0, space); };
   Plan plan;
   if constexpr (kHidden > 0) {
-    plan = search_plan(s, 128);
-    measure(plan, kernel, take);
+    plan = search_plan<kHidden>(s, 128);
+    measure(plan, kernel, Solver<T, kHidden>::kBlocksAtOnce, take);
     if (!suffices(plan)) return -1;
   } else {
-    plan = plan_with_room(s, search_plan, kernel, take);
+    plan = plan_with_room(s, search_plan<0>, kernel, take);
   }
   const int64_t packed = packed_bytes<T>(s);
   if (at.workspace) {
@@ -84,7 +86,7 @@ int64_t run_train(const TrainProblem<T>& p, int64_t begin, int64_t end, const La
   Plan plan;
   if constexpr (kHidden > 0) {
     plan = single_plan(s, s.n_modules);
-    measure(plan, kernel, take);
+    measure(plan, kernel, 2, take);
     if (!suffices(plan)) return -1;
   } else {
     plan = plan_with_room(
@@ -153,9 +155,9 @@ void prepare(int device) {
 template <class T>
 int64_t run(const GenerateProblem<T>& p, const Launch& at) {
   use_device(at.device);
-  const Plan plan =
-      plan_with_room(p.sizes, search_plan, generate_kernel<T>, [&](const Plan& of, Space& space) {
-        Sequence<T, 0>(p.sizes, Place<0>(of, p.sizes, 0), of, false, space);
+  const Plan plan = plan_with_room(
+      p.sizes, search_plan<0>, generate_kernel<T>, [&](const Plan& of, Space& space) {
+        Sequence<T, 0>(p.sizes, Place<0>(of, p.sizes, 0), of, Keep::kNothing, space);
       });
   const int64_t packed = packed_bytes<T>(p.sizes);
   if (at.workspace) {

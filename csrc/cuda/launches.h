@@ -9,16 +9,15 @@
 namespace micfast {
 namespace MICFAST_ISA {
 
-// At most this much shared memory a block, so that two of them fit a multiprocessor.
-constexpr int64_t kSharedBytes = 100 * 1024;
-
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Counts what a block takes, which take(plan, space) asks for, and how many blocks have room: as
-// many as the device holds at once, the workspace's limit allows and there are tiles.
+// many as the device holds at once, the workspace's limit allows and there are tiles. It takes no
+// more shared memory than lets `at_once` of them fit a multiprocessor, which keeps 1 KB for each.
 template <class Take, class... Parameters>
-void measure(Plan& plan, void (*kernel)(Parameters...), Take take) {
-  plan.shared_limit = least(shared_memory_limit(), kSharedBytes);
+void measure(Plan& plan, void (*kernel)(Parameters...), int at_once, Take take) {
+  plan.shared_limit =
+      least(shared_memory_limit(), shared_memory_of_multiprocessor() / at_once - 1024);
   Space space{nullptr, plan.shared_limit, nullptr};
   take(plan, space);
   plan.shared_bytes = space.shared_used;
@@ -40,15 +39,16 @@ inline bool suffices(const Plan& plan) {
 template <class MakePlan, class Take, class... Parameters>
 Plan plan_with_room(const Sizes& s, MakePlan make_plan, void (*kernel)(Parameters...), Take take) {
   Plan plan = make_plan(s, 128);
-  measure(plan, kernel, take);
+  measure(plan, kernel, 2, take);
   if (suffices(plan)) return plan;
-  while (plan.tape_steps * plan.tape_steps > s.n_steps) plan.tape_steps = plan.tape_steps / 2 + 1;
-  measure(plan, kernel, take);
+  while (plan.tape_steps > 2 && plan.tape_steps * plan.tape_steps > s.n_steps)
+    plan.tape_steps = plan.tape_steps / 2 + 1;
+  measure(plan, kernel, 2, take);
   if (plan.n_blocks == 0 && plan.n_items > 0) {
     const int64_t tape_steps = plan.tape_steps;
     plan = make_plan(s, 1);
     plan.tape_steps = tape_steps;
-    measure(plan, kernel, take);
+    measure(plan, kernel, 2, take);
   }
   if (plan.n_blocks == 0 && plan.n_items > 0)
     throw std::runtime_error("CUDA: one sequence of this job needs " +

@@ -57,8 +57,8 @@ struct SearchTile {
 // y - target; where values may be missing, a NaN is one and counts 0. (So does an infinite target
 // there; its pair's scale is NaN.)
 template <class T>
-MICFAST_INLINE T tile_residual(const SearchProblem<T>& p, T y, T target) {
-  return p.counts && !(target - target == 0) ? T(0) : y - target;
+MICFAST_INLINE T residual_of(bool omits, T y, T target) {
+  return omits && !(target - target == 0) ? T(0) : y - target;
 }
 
 // What makes an error of a pair's sum of squares: one over the number of its target's values, or
@@ -110,7 +110,8 @@ MICFAST_INLINE void project(T* z, int64_t K) {
 
 // How the tiles of a search are cut. Few pairs to a block where there are few in all, so that the
 // whole device has work; `most_pairs` where their arrays are large.
-inline Plan search_plan(const Sizes& s, int most_pairs) {
+template <int kHidden>
+Plan search_plan(const Sizes& s, int most_pairs) {
   Plan plan{};
   const int H = static_cast<int>(s.hidden_size < 128 ? s.hidden_size : 128);
   plan.threads_per_pair = H;
@@ -121,7 +122,13 @@ inline Plan search_plan(const Sizes& s, int most_pairs) {
   if (pairs > fair) pairs = fair;
   if (pairs > most_pairs) pairs = most_pairs;
   plan.pairs = static_cast<int>(pairs < 1 ? 1 : pairs);
-  plan.threads = (plan.pairs * H + 31) / 32 * 32;
+  constexpr int kTeam = team_of(kHidden);
+  if constexpr (kTeam > 0) {
+    const int of_team = kTeam / kHidden, n_teams = (plan.pairs + of_team - 1) / of_team;
+    plan.threads = plan.pairs == 1 ? (H + 31) / 32 * 32 : n_teams * kTeam;
+  } else {
+    plan.threads = (plan.pairs * H + 31) / 32 * 32;
+  }
   // Steps whose outputs together give every thread of a pair the same number of them.
   int64_t a = H, b = s.output_size;
   while (b != 0) {
@@ -130,6 +137,8 @@ inline Plan search_plan(const Sizes& s, int most_pairs) {
     b = rest;
   }
   plan.segment = static_cast<int>(H / a < 8 ? H / a : 8);
+  // Where that is one, two: there is some work around a segment.
+  if (plan.segment * s.output_size <= H) plan.segment *= 2;
   plan.tape_steps = s.n_steps;
   plan.n_items = s.n_modules * ((s.n_targets + plan.pairs - 1) / plan.pairs);
   plan.end = plan.n_items;

@@ -44,7 +44,7 @@ struct Trainer {
         O(problem.sizes.output_size),
         n_values(WeightArrays<T>::n_values(problem.sizes)),
         place(plan, problem.sizes, thread),
-        sequence(problem.sizes, place, plan, true, space) {
+        sequence(problem.sizes, place, plan, Keep::kTapeAndStates, space) {
     x = Sequence<T, kHidden>::template take_hot<T>(space, K);
     scratch = Sequence<T, kHidden>::template take_hot<T>(space, plan.threads_per_pair);
     packed.take(space, s);
@@ -113,25 +113,25 @@ struct Trainer {
       packed.gate_x[j] = scaled(w.gate_x[j]);
     for (int64_t j = thread_index(); j < H; j += n_threads())
       packed.gate_b[j] = scaled(w.gate_b[j]);
-    sequence.set_weights(packed, w.out_h, w.out_b);
+    sequence.template set_weights<Keep::kTapeAndStates>(packed, w.out_h, w.out_b);
   }
 
   // Sum of squared residuals; the gradients are those of half of it, and the factor 2 / (number of
   // values) is left to the step.
   MICFAST_INLINE T differentiate() {
     T sum = 0;
-    sequence.template forward<Keep::kTapeAndStates>(x, [&](int t, int o, T y) {
-      const T wanted = target[t * O + o];
+    sequence.template forward<Keep::kTapeAndStates>(x, [&](int, int at, T y) {
+      const T wanted = target[at];
       const T r = p.counts && !(wanted - wanted == 0) ? T(0) : y - wanted;  // NaN is missing
       sum = fused(r, r, sum);
-      residual[t * O + o] = r;
+      residual[at] = r;
     });
     sum = pair_sum(place, sum, scratch);
     for (int64_t j = thread_index(); j < n_values; j += n_threads()) d_weights[j] = 0;
     gradient.sum = WeightArrays<T>::in(d_weights, s);
     gradient.start();
     block_sync();
-    const auto d_output = [&](int t, int o) { return residual[t * O + o]; };
+    const auto d_output = [&](int at) { return residual[at]; };
     sequence.template backward<false, Keep::kTapeAndStates>(
         x, nullptr, d_output, nullptr,
         [&](int t, int u, const Quad<T>& d, const T* h) { gradient.on_step(s, x, t, u, d, h); });

@@ -100,7 +100,7 @@ struct WeightGradient {
   }
 
   // After backward(): what is still in registers, and the output layer's, from the states on the
-  // tape and the outputs' gradients d_output(t, o). Ends with a barrier.
+  // tape and the outputs' gradients d_output(t O + o). Ends with a barrier.
   template <class DOutput>
   MICFAST_INLINE void finish(const Sequence<T, kHidden>& sequence, DOutput d_output) {
     const int H = sequence.place.H, O = sequence.O, n_steps = sequence.n_steps;
@@ -116,12 +116,12 @@ struct WeightGradient {
       const int o = j / H;
       const T* h = sequence.states + (j - o * H);
       T d = 0;
-      for (int t = 0; t < n_steps; ++t, h += H) d = fused(d_output(t, o), *h, d);
+      for (int t = 0; t < n_steps; ++t, h += H) d = fused(d_output(t * O + o), *h, d);
       sum.out_h[j] += d;
     }
     for (int o = thread_index(); o < O; o += n_threads()) {
       T d = 0;
-      for (int t = 0; t < n_steps; ++t) d += d_output(t, o);
+      for (int t = 0; t < n_steps; ++t) d += d_output(t * O + o);
       sum.out_b[o] += d;
     }
     block_sync();

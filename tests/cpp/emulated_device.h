@@ -162,20 +162,34 @@ inline bool any_in_block(bool value, const char* file = __builtin_FILE(),
   EmulatedBlock& block = EmulatedBlock::now();
   return block.barrier(block.size(), value, file, line);
 }
+struct Site {
+  const char* file;
+  int line;
+  static Site here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    return {file, line};
+  }
+};
 template <int kTeam>
-void team_sync(int n, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+void team_sync(int n, Site site) {
   EmulatedBlock& block = EmulatedBlock::now();
-  block.barrier(kTeam == 0 ? block.size() : n, false, file, line);
+  block.barrier(kTeam == 0 ? block.size() : n, false, site.file, site.line);
 }
 template <int kTeam>
-bool any_in_team(bool value, int n, const char* file = __builtin_FILE(),
-                 int line = __builtin_LINE()) {
+bool any_in_team(bool value, int n, Site site) {
   EmulatedBlock& block = EmulatedBlock::now();
-  return block.barrier(kTeam == 0 ? block.size() : n, value, file, line);
+  return block.barrier(kTeam == 0 ? block.size() : n, value, site.file, site.line);
 }
 inline char* shared_memory() {
   char* base = EmulatedBlock::now().shared.data();
   return base + (64 - reinterpret_cast<std::uintptr_t>(base) % 64) % 64;
+}
+template <class T>
+T kept(T value) {
+  return value;
+}
+template <class T>
+T* opaque(T* address) {
+  return address;
 }
 inline float fused(float a, float b, float c) { return std::fma(a, b, c); }
 inline double fused(double a, double b, double c) { return std::fma(a, b, c); }
@@ -185,6 +199,7 @@ inline double quotient(double a, double b) { return a / b; }
 inline int64_t shared_memory_limit() {
   return emulated_setting("MICFAST_EMULATED_SHARED", 227 * 1024);
 }
+inline int64_t shared_memory_of_multiprocessor() { return 228 * 1024; }
 inline int n_multiprocessors() { return 2; }
 inline int64_t workspace_limit() {
   return emulated_setting("MICFAST_EMULATED_WORKSPACE", int64_t{1} << 30);

@@ -223,16 +223,12 @@ struct Sequence {
   }
 
   // The outputs of n steps from t on, whose states lie in `half`. A thread has a few of one step,
-  // so that it reads a state once for them.
+  // so that it reads a state once for them: the same also in a last segment that is shorter, since
+  // who adds up what must not depend on how long the tile's other sequences are.
   template <class OnOutput>
   MICFAST_INLINE void outputs(const T* half, int t, int n, OnOutput on_output) const {
     if (!place.works) return;
     int i = share_step, o = share_output, left = share;
-    if (n != segment) {  // the last one
-      left = (n * O + place.G - 1) / place.G;
-      i = place.lane * left / O;
-      o = place.lane * left - i * O;
-    }
     const int here = (n - i) * O - o;
     if (here < left) left = here;
     int at = (t + i) * O + o;

@@ -6,7 +6,8 @@
 
 Needs nvcc and nvdisasm, on the PATH or in the folder ``--tools`` (as pip's packages
 ``nvidia-cuda-nvcc`` and ``nvidia-cuda-nvdisasm`` lay them). Numbers of another release of nvcc are
-not compared, except that no kernel with a number of hidden units of its own may spill.
+not compared, except that no kernel with a number of hidden units of its own may spill. An
+architecture of which no numbers are kept must compile, no more.
 
 Instructions are counted in the machine code, by loops: that of a step counts once, what surrounds
 a segment of steps is shared among them, and loops over outputs count as often as the job needs.
@@ -250,7 +251,10 @@ def numbers(ptxas: str, listing: str) -> dict[str, Any]:
         name, dtype, hidden = kernel_of(part.split()[0])
         for job, sizes in JOBS.items():
             if (name, dtype, hidden) == ("search_kernel of Inverter", "float32", sizes.H):
-                steps[job] = instructions_of_a_step(Code(part), sizes)
+                try:
+                    steps[job] = instructions_of_a_step(Code(part), sizes)
+                except ValueError as error:  # a code of another shape: no number, so "gone"
+                    print(f"{job}: {error}")
     return {"kernels": parse_ptxas(ptxas), "steps": steps}
 
 
@@ -293,13 +297,16 @@ def grown(result: dict[str, Any], kept: dict[str, Any]) -> list[str]:
     """What is worse than what was kept."""
     found = []
     for architecture, now in result["architectures"].items():
+        before = kept["architectures"].get(architecture)
+        if before is None:
+            continue
         for row in now["kernels"]:
             if row["H"] and row["spilled"]:
                 found.append(f"{architecture}: {row['kernel']}, H={row['H']}, spills")
-        before = kept["architectures"].get(architecture)
-        if before is None or result["nvcc"] != kept["nvcc"]:
+        if result["nvcc"] != kept["nvcc"]:
             continue
         new, old = _flat(now), _flat(before)
+        found += [f"{architecture}: {name} is gone" for name in sorted(old.keys() - new.keys())]
         for name in sorted(new.keys() & old.keys()):
             if new[name] > old[name] + 0.05:
                 found.append(f"{architecture}: {name} grew from {old[name]} to {new[name]}")

@@ -1,0 +1,75 @@
+"""The check of the CUDA kernels' code fails where a number grows."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from bench import sass
+
+PTXAS = """
+ptxas info    : Compiling entry function \
+'_ZN7micfast4cuda13search_kernelIfNS0_8InverterELi10ENS_13InvertProblemIfEEEEvT2_' for 'sm_90'
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 168 registers, used 1 barriers, 16 bytes smem
+"""
+
+
+def listing(name, lines):
+    """As nvdisasm prints a kernel; a line with a colon is a label."""
+    code = (x if x.endswith(":") else f"        /*0000*/    {x} ;" for x in lines)
+    return "\n//----- .text." + name + " -----\n" + "\n".join(code)
+
+
+# Two loops over segments: outputs beside the steps, and steps with the outputs' gradients.
+FORWARD = [
+    *(".L_x_1:", ".L_x_2:", *["FFMA R1, R1, R1, R1"] * 40, *["MUFU.EX2 R1, R1"] * 5),
+    *("ST.E.128 [R1], R2", "@!P1 BRA `(.L_x_2)"),
+    *(".L_x_3:", ".L_x_4:", *["FFMA R1, R1, R1, R1"] * 10, "LDS R1, [R2]", "@P1 BRA `(.L_x_4)"),
+    *("IADD3 R1, R1, R1", "@P1 BRA `(.L_x_3)", "IADD3 R1, R1, R1", "@P2 BRA `(.L_x_1)"),
+]
+BACKWARD = [
+    *(".L_x_5:", ".L_x_6:", *["FFMA R1, R1, R1, R1"] * 40, "MUFU.EX2 R1, R1"),
+    *(".L_x_7:", *["FFMA R1, R1, R1, R1"] * 4, "@P1 BRA `(.L_x_7)", "@P1 BRA `(.L_x_6)"),
+    *("IADD3 R1, R1, R1", "@P1 BRA `(.L_x_5)", "EXIT"),
+]
+NAME = "_ZN7micfast4cuda13search_kernelIfNS0_8InverterELi10ENS_13InvertProblemIfEEEEvT2_"
+
+
+@pytest.fixture
+def result():
+    found = sass.numbers(PTXAS, listing(NAME, FORWARD + BACKWARD))
+    return {"nvcc": "nvcc release 13.0", "architectures": {"sm_90": found}}
+
+
+def test_loops_count_as_often_as_they_run(result):
+    found = result["architectures"]["sm_90"]
+    kernel = {"kernel": "search_kernel of Inverter", "dtype": "float32", "H": 10}
+    assert found["kernels"] == [kernel | {"spilled": 0, "registers": 168, "shared": 16}]
+    forward, backward = found["steps"]["letters"].values()
+    # 20 outputs of a segment of 10 steps are two for each of 10 threads: 0.2 a step.
+    assert forward["FFMA"] == 40 + 0.2 * 10
+    assert forward["shared"] == 0.2
+    assert forward["MUFU"] == 5
+    assert forward["integer"] == 0.2  # two in a segment
+    assert backward["FFMA"] == 40 + 4  # two outputs fit into four
+    assert "letters" in sass.table(result)
+
+
+@pytest.mark.parametrize("number", ["registers", "spilled", "shared"])
+def test_a_kernel_that_grows_is_told(result, number):
+    now = copy.deepcopy(result)
+    assert sass.grown(now, result) == []
+    now["architectures"]["sm_90"]["kernels"][0][number] += 1
+    assert any(number in line or "spills" in line for line in sass.grown(now, result))
+    result["architectures"]["sm_90"]["kernels"][0][number] += 2  # better than kept is well
+    assert [line for line in sass.grown(now, result) if "grew" in line] == []
+
+
+def test_a_step_that_grows_or_is_not_found_is_told(result):
+    now = copy.deepcopy(result)
+    now["architectures"]["sm_90"]["steps"]["letters"]["backward"]["integer"] += 1
+    assert len(sass.grown(now, result)) == 1
+    lost = {"sm_90": sass.numbers(PTXAS, listing(NAME, FORWARD))}
+    assert "gone" in sass.grown(result | {"architectures": lost}, result)[0]

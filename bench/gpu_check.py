@@ -6,7 +6,7 @@
 Builds the package with ``MICFAST_CUDA=ON`` into a temporary folder; every step is a process of its
 own that takes micfast from there and says so. A step that fails, is cut off or left out, or a test
 that is skipped, makes the exit code 1. The table comes last, and all numbers go to
-``$OUT/gpu_check.json`` (default: this folder's ``results``).
+``$OUT/gpu_check.json`` (default: ``results/cuda``).
 
 A rehearsal runs every step that can run without a GPU, at toy size, on the emulated device
 (tests/cpp/emulated_device.h), and names the others.
@@ -229,7 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
         seconds = 3600 if options.rehearse else options.seconds
         check = Check(options.rehearse, seconds, Path(temporary))
         check_everything(check, options.emulated)
-    out = Path(os.environ.get("OUT") or ROOT / "bench" / "results")
+    out = Path(os.environ.get("OUT") or ROOT / "bench" / "results" / "cuda")
     if not options.rehearse or os.environ.get("OUT"):
         out.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"rehearsal": check.rehearse, "steps": check.rows}, indent=1)

@@ -1,7 +1,7 @@
 """What nvcc makes of the CUDA kernels: registers, spills, and instructions per step of a sequence.
 
     python -m bench.sass                     # compiles for every architecture, prints the table
-    python -m bench.sass --write             # and keeps it in results/cuda_code.json and .md
+    python -m bench.sass --write             # and keeps it in results/cuda/code.json and .md
     python -m bench.sass --check             # and fails where a number is larger than kept there
 
 Needs nvcc and nvdisasm, on the PATH or in the folder ``--tools`` (as pip's packages
@@ -355,7 +355,7 @@ def main(arguments: list[str] | None = None) -> int:
         }
     text = table(result)
     print(text)
-    path = RESULTS / "cuda_code.json"
+    path = RESULTS / "cuda" / "code.json"
     if options.write:
         path.write_text(json.dumps(result, indent=1) + "\n")
         path.with_suffix(".md").write_text("# CUDA kernels: what nvcc makes of them\n\n" + text)

@@ -108,7 +108,8 @@ template <class T>
 struct SearchProblem {
   Sizes sizes;
   Weights<T> weights;
-  const T* targets;         // in  [N, T, O]
+  const T* targets;         // in  [N, T, O], or [M, N, T, O]
+  int64_t target_stride;    // targets from one module's to the next one's: N, or 0 where shared
   const T* init;            // in  element (m, n, s, k) at the strides' sum + k
   int64_t init_strides[3];  // of m, n and s; 0 where all of them share a start
   int64_t n_starts;         // S
@@ -121,8 +122,8 @@ struct SearchProblem {
   T* error_history;         // out [I + 1, M, N * S], or null
   T* latent_history;        // out [I + 1, M, N * S, K], or null
   // All null; or NaN in targets is a missing value, and an error is the mean over the others.
-  const int64_t* lengths = nullptr;  // in [N], steps up to each target's last value
-  const int64_t* counts = nullptr;   // in [N], values of each target that are not NaN
+  const int64_t* lengths = nullptr;  // in, as targets: steps up to each one's last value
+  const int64_t* counts = nullptr;   // in, as targets: values of each one that are not NaN
   const int64_t* order = nullptr;    // in [N], a permutation: those side by side share a block,
                                      // which runs as far as the longest
 };

@@ -66,6 +66,30 @@ def test_operators_are_registered():
         assert hasattr(torch.ops.micfast, name)
 
 
+@pytest.mark.parametrize("device_backend", BACKENDS)
+@pytest.mark.parametrize("omit_nan", [False, True])
+@pytest.mark.parametrize("n_targets", [1, 37])
+def test_each_modules_own_targets(device_backend, omit_nan, n_targets):
+    """As every module searched alone, whatever blocks the pairs share."""
+    generator = torch.Generator().manual_seed(0)
+    weights = Weights(*random_weights(3, 5, 4, 2, torch.float32))
+    targets = torch.randn(3, n_targets, 9, 2, generator=generator)
+    if omit_nan:
+        targets[0, :, 6:] = torch.nan
+        targets[1, ::2, 3, 0] = torch.nan
+    starts = torch.rand(3, n_targets, 2, 4, generator=generator)
+    execution = Execution(device_backend)
+    for solver in (micfast.Adam(n_iter=3), micfast.LevenbergMarquardt(n_iter=3)):
+        how = {"history": False, "omit_nan": omit_nan, "execution": execution, "report": None}
+        found = solver.search(weights, targets, starts, **how)
+        for m in range(3):
+            alone = solver.search(weights[m : m + 1], targets[m], starts[m : m + 1], **how)
+            for one, other in zip(found[:4], alone[:4], strict=True):
+                torch.testing.assert_close(one[m], other[0], rtol=1e-4, atol=1e-5)
+            if device_backend == "cpu":
+                assert torch.equal(found.errors[m], alone.errors[0])
+
+
 # -- the check of shapes, dtypes and settings ------------------------------------------------------
 
 

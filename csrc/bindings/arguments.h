@@ -72,10 +72,10 @@ GenerateBackwardProblem<T> generate_backward_of(const GenerateBackwardArguments&
           weight_outputs_of<T>(d_weights)};
 }
 
-// sizes; weights; targets, init; its strides; n_starts, n_iter; tol; errors, latents, n_iter_used,
-// converged, error_history, latent_history; extents
+// sizes; weights; targets, init; its strides and that of targets; n_starts, n_iter; tol; errors,
+// latents, n_iter_used, converged, error_history, latent_history; extents
 using SearchArguments =
-    std::tuple<SizeArray, WeightArguments, std::array<std::uintptr_t, 2>, std::array<int64_t, 3>,
+    std::tuple<SizeArray, WeightArguments, std::array<std::uintptr_t, 2>, std::array<int64_t, 4>,
                std::array<int64_t, 2>, double, std::array<std::uintptr_t, 6>, Extents>;
 
 template <class T>
@@ -84,6 +84,7 @@ SearchProblem<T> search_of(const SearchArguments& a) {
   return {sizes_of(sizes),
           weights_of<T>(weights),
           pointer<const T>(in[0]),
+          strides[3],
           pointer<const T>(in[1]),
           {strides[0], strides[1], strides[2]},
           counts[0],

@@ -21,7 +21,7 @@ struct SearchBlock {
     if (!p.lengths) return;
     n_steps = 1;
     for (int lane = 0; lane < n_lanes(); ++lane) {
-      const int64_t length = p.lengths[pair(lane).target / p.n_starts];
+      const int64_t length = p.lengths[target_of(pair(lane))];
       if (length > n_steps) n_steps = length;
     }
   }
@@ -36,6 +36,11 @@ struct SearchBlock {
       at.target += (p.order[n] - n) * p.n_starts;
     }
     return at;
+  }
+
+  // The place of a pair's target among all of them.
+  int64_t target_of(const Pair& at) const {
+    return at.module * p.target_stride + at.target / p.n_starts;
   }
 
   // Where a lane's results belong in an array [M, N * S].
@@ -54,18 +59,19 @@ struct SearchBlock {
     gather_lane(
         p.init + at.module * p.init_strides[0] + n * p.init_strides[1] + s * p.init_strides[2],
         p.sizes.input_size, lane, z);
-    const T* from = p.targets + n * size;
+    const int64_t i = target_of(at);
+    const T* from = p.targets + i * size;
     T poison = 0;
     if (!p.counts) {
       gather_lane(from, size, lane, target);
       for (int64_t j = 0; j < size; ++j) poison += from[j] * 0;
       return 1. / static_cast<double>(size) + static_cast<double>(poison);
     }
-    gather_lane(from, p.lengths[n] * O, n_steps * O, lane, target);
-    for (int64_t j = 0; j < p.lengths[n] * O; ++j)
+    gather_lane(from, p.lengths[i] * O, n_steps * O, lane, target);
+    for (int64_t j = 0; j < p.lengths[i] * O; ++j)
       if (from[j] == from[j]) poison += from[j] * 0;
-    if (p.counts[n] == 0) poison = static_cast<T>(__builtin_nan(""));
-    return 1. / static_cast<double>(p.counts[n]) + static_cast<double>(poison);
+    if (p.counts[i] == 0) poison = static_cast<T>(__builtin_nan(""));
+    return 1. / static_cast<double>(p.counts[i]) + static_cast<double>(poison);
   }
 
   // Writes lane rows of errors and inputs to row `iteration` of the history, if there is one.

@@ -27,7 +27,7 @@ struct SearchTile {
     n_steps = p.lengths ? 1 : static_cast<int>(p.sizes.n_steps);
     for (int i = 0; p.lengths && i < plan.pairs; ++i) {
       const int64_t other = target - pair + i;
-      const int64_t length = p.lengths[ordered(other < N ? other : N - 1) / p.n_starts];
+      const int64_t length = p.lengths[target_of(ordered(other < N ? other : N - 1))];
       if (length > n_steps) n_steps = static_cast<int>(length);
     }
     target = ordered(last);
@@ -37,16 +37,20 @@ struct SearchTile {
     const int64_t n = position / p.n_starts;
     return position + (p.order[n] - n) * p.n_starts;
   }
+  // The place of a pair's target among all of them.
+  MICFAST_INLINE int64_t target_of(int64_t pair) const {
+    return module * p.target_stride + pair / p.n_starts;
+  }
   // Steps of this pair's target, and how many values it has.
   MICFAST_INLINE int length() const {
-    return static_cast<int>(p.lengths ? p.lengths[target / p.n_starts] : p.sizes.n_steps);
+    return static_cast<int>(p.lengths ? p.lengths[target_of(target)] : p.sizes.n_steps);
   }
   MICFAST_INLINE int64_t n_values() const {
-    return p.counts ? p.counts[target / p.n_starts] : p.sizes.n_steps * p.sizes.output_size;
+    return p.counts ? p.counts[target_of(target)] : p.sizes.n_steps * p.sizes.output_size;
   }
   MICFAST_INLINE int64_t index() const { return module * p.sizes.n_targets + target; }
   MICFAST_INLINE const T* target_values() const {
-    return p.targets + target / p.n_starts * (p.sizes.n_steps * p.sizes.output_size);
+    return p.targets + target_of(target) * (p.sizes.n_steps * p.sizes.output_size);
   }
   MICFAST_INLINE const T* start() const {
     return p.init + module * p.init_strides[0] + target / p.n_starts * p.init_strides[1] +

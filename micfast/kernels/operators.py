@@ -329,6 +329,11 @@ def differentiable_generate(*arguments: Any) -> Tensor:
     return _Generate.apply(*arguments)
 
 
+def _longest(lengths: Tensor) -> Tensor:
+    """The longest (N,) of the modules' targets, of lengths (N,) or (M, N)."""
+    return lengths if lengths.dim() == 1 else lengths.amax(dim=0)
+
+
 # -- searches --------------------------------------------------------------------------------------
 
 
@@ -336,7 +341,7 @@ def _search_outputs(
     W_ih: Tensor, targets: Tensor, init: Tensor, n_iter: int, return_history: bool
 ) -> tuple[Tensor, ...]:
     """Tensors for the results of a search, in the order of ``reference.InvertResult``."""
-    shape = (W_ih.shape[0], targets.shape[0], init.shape[2])
+    shape = (W_ih.shape[0], targets.shape[-3], init.shape[2])
     K, n_rows = W_ih.shape[2], n_iter + 1 if return_history else 0
     return (
         targets.new_empty(shape),
@@ -361,8 +366,11 @@ def _run_search(
     """Check the arguments and run a kernel; ``settings`` are the kernel's own."""
     *weights, targets, init = tensors
     M, H, K, O = check_weights(where, weights, structure)
-    check_shape(where, "targets", targets, weights[0], "(N, T, O)", None, None, O)
-    N, T, _ = targets.shape
+    if targets.dim() == 4:  # each module's own
+        check_shape(where, "targets", targets, weights[0], "(M, N, T, O)", M, None, None, O)
+    else:
+        check_shape(where, "targets", targets, weights[0], "(N, T, O)", None, None, O)
+    N, T, _ = targets.shape[-3:]
     require(T >= 1, where, "the number of steps of targets", "at least 1", T)
     check_shape(where, "init", init, weights[0], "(M or 1, N or 1, S, K)", None, None, None, K)
     n_starts = init.shape[2]
@@ -379,12 +387,12 @@ def _run_search(
     addresses = launch.addresses(outputs)
     if not return_history:
         addresses[-2:] = [0, 0]
-    missing = extents_in_order(targets) if omit_nan else []
+    missing = extents_in_order(targets, _longest) if omit_nan else []
     search = (
         (M, N * n_starts, T, H, K, O),
         launch.weight_arguments(weights, structure),
         launch.addresses([targets, init]),
-        [0 if init.shape[axis] == 1 else init.stride(axis) for axis in range(3)],
+        [*(0 if init.shape[a] == 1 else init.stride(a) for a in range(3)), N * (targets.dim() - 3)],
         (n_starts, n_iter),
         tol,
         addresses,

@@ -276,8 +276,9 @@ def invert(
     ----------
     weights : five Tensors
         As in :func:`generate`; frozen.
-    targets : Tensor of shape (N, T, O)
-        Sequences to reconstruct. One that holds NaN or infinity has error NaN.
+    targets : Tensor of shape (N, T, O), or (M, N, T, O)
+        Sequences to reconstruct, or each module's own. One that holds NaN or infinity has error
+        NaN.
     init : Tensor of shape (M or 1, N or 1, K) or (M or 1, N or 1, S, K)
         Where the latents start; S starts are searched apart, and every result has their axis.
     n_iter : int
@@ -305,7 +306,7 @@ def invert(
     """
     weights = [w.detach() for w in weights]
     z, targets, shape = _expand_starts(len(weights[0]), targets, init)
-    T = targets.shape[1]
+    T = targets.shape[-2]
 
     def error(z: Tensor) -> Tensor:
         return mean_squared_error(generate(weights, z, T, structure), targets, omit_nan)
@@ -357,12 +358,12 @@ def invert(
 def _expand_starts(
     n_modules: int, targets: Tensor, init: Tensor
 ) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-    """Starts (M, N S, K), targets (N S, T, O) to go with them, and the shape of the errors."""
-    N = targets.shape[0]
+    """Starts (M, N S, K), targets (..., N S, T, O) with them, and the shape of the errors."""
+    N = targets.shape[-3]
     S, K = init.shape[2] if init.dim() == 4 else 1, init.shape[-1]
     shape = (n_modules, N, S) if init.dim() == 4 else (n_modules, N)
     z = init.detach().expand(*shape, K).reshape(n_modules, N * S, K).clone()
-    return z, targets.repeat_interleave(S, dim=0), shape
+    return z, targets.repeat_interleave(S, dim=-3), shape
 
 
 def _pack_result(
@@ -437,7 +438,7 @@ def invert_lm(
     """
     weights = [w.detach() for w in weights]
     x, targets, shape = _expand_starts(len(weights[0]), targets, init)
-    T = targets.shape[1]
+    T = targets.shape[-2]
     missing = _missing_values(targets) if omit_nan else torch.zeros_like(targets, dtype=torch.bool)
     n_residuals = (~missing).sum(dim=(-2, -1))
     targets = torch.where(missing, 0, targets)

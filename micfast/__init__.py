@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from micfast.search.check import check
     from micfast.search.inversion import Inversion, invert
+    from micfast.search.pose import Pose
     from micfast.search.solvers.adam import Adam
     from micfast.search.solvers.levenberg_marquardt import LevenbergMarquardt
     from micfast.sequences import Sequences
@@ -46,6 +47,7 @@ _EXPORTS = {
     "LatentPathDisplay": "plotting",
     "LevenbergMarquardt": "search.solvers.levenberg_marquardt",
     "ModularInverseClassifier": "classify.estimator",
+    "Pose": "search.pose",
     "ReconstructionDisplay": "plotting",
     "Sequences": "sequences",
     "Trained": "training.fleet",
@@ -73,6 +75,7 @@ __all__ = [
     "LatentPathDisplay",
     "LevenbergMarquardt",
     "ModularInverseClassifier",
+    "Pose",
     "ReconstructionDisplay",
     "Sequences",
     "Trained",

@@ -35,7 +35,7 @@ from micfast.training.types import select_types
 def test_constructor_only_stores():
     parameters = {name: object() for name in ModularInverseClassifier().get_params(deep=False)}
     assert ModularInverseClassifier(**parameters).get_params() == parameters
-    assert len(parameters) == 15
+    assert len(parameters) == 18
 
 
 # -- nested parameters ---------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 __all__ = [
+    "ENOUGH",
+    "are_types",
     "best_temperature",
     "calibration_samples",
     "class_errors",
@@ -25,7 +27,7 @@ Floats = NDArray[np.float64]
 # The error given to a module that draws NaN or infinity.
 _WORST = float(np.finfo(np.float32).max)
 # So many training samples that are not types are enough to judge a class without its types.
-_ENOUGH = 8
+ENOUGH = 8
 _TEMPERATURE_SAMPLES = 128
 _CALIBRATION_SAMPLES = 64
 
@@ -64,12 +66,17 @@ def calibration_samples(
     -------
     ndarray of shape (at most 64, T, C)
     """
-    is_type = np.zeros(len(Z), dtype=bool)
-    for one in types:
-        is_type |= ((one == Z) | (np.isnan(one) & np.isnan(Z))).all(axis=(1, 2))
-    others = np.flatnonzero(~is_type)
-    pool = others if len(others) >= _ENOUGH else np.arange(len(Z))
+    others = np.flatnonzero(~are_types(Z, types))
+    pool = others if len(others) >= ENOUGH else np.arange(len(Z))
     return Z[rng.permutation(pool)[:_CALIBRATION_SAMPLES]]
+
+
+def are_types(Z: NDArray[Any], types: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which samples (n, T, C) are among a class's types (K, T, C)."""
+    found = np.zeros(len(Z), dtype=bool)
+    for one in types:
+        found |= ((one == Z) | (np.isnan(one) & np.isnan(Z))).all(axis=(1, 2))
+    return found
 
 
 def temperature_samples(

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from micfast.classify.calibration import comparable
+from micfast.classify.poses import Poses
 from micfast.data.standardize import Standardizer
 from micfast.generators.bank import GeneratorBank
 from micfast.generators.labels import Label, as_label
 from micfast.kernels.execution import Execution
 from micfast.search.inversion import Inversion
+from micfast.search.pose import Fit
 from micfast.settings import check_count
 
 __all__ = ["Decision", "Rules", "append_label"]
@@ -33,11 +35,13 @@ class Rules:
     thresholds : ndarray of shape (C,)
         Errors above which a sequence is unlike the class's training samples.
     temperature : float
-        Divides errors in probabilities.
+        Divides errors in probabilities, or their logarithms.
     rejects : bool
         Whether sequences above their winner's threshold are rejected.
     reject_label : label or None
         The answer for these.
+    logarithmic : bool
+        Whether errors are products of several views' errors.
     """
 
     classes: NDArray[Any]
@@ -45,6 +49,7 @@ class Rules:
     temperature: float
     rejects: bool
     reject_label: Label | None
+    logarithmic: bool = False
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,9 +59,15 @@ class Decision:
     Attributes
     ----------
     errors : ndarray of shape (n, C), float64
-        Error of each class: the mean over its modules.
+        Error of each class: the mean over its modules. With views or pose, the weighted geometric
+        mean of the experts' errors.
     module_errors : ndarray of shape (R, n, C), float64
-        Error of each module.
+        Error of each module; with views, of the raw one's.
+    view_errors : dict of str to ndarray of shape (n, C)
+        Error of each class in each view (mean over its modules); empty without views and pose.
+    poses : Poses or None
+        Pose of each sequence over the reconstruction of the class with the lowest error, by its
+        best module; None if pose was not searched.
     best : ndarray of shape (n,), int64
         Position in ``classes`` of the class with the lowest error.
     labels : ndarray of shape (n,)
@@ -81,6 +92,8 @@ class Decision:
     search: Inversion = field(repr=False)
     standardizer: Standardizer | None = field(repr=False)
     execution: Execution = field(repr=False)
+    view_errors: dict[str, NDArray[np.float64]] = field(repr=False, default_factory=dict)
+    fit: Fit | None = field(repr=False, default=None)
 
     @classmethod
     def from_errors(
@@ -91,6 +104,8 @@ class Decision:
         search: Inversion,
         standardizer: Standardizer | None,
         execution: Execution,
+        view_errors: dict[str, NDArray[np.float64]] | None = None,
+        fit: Fit | None = None,
     ) -> Decision:
         """Decide by the classes' errors (n, C).
 
@@ -105,6 +120,8 @@ class Decision:
             Undoes the standardisation of reconstructions.
         execution : Execution
             For drawing.
+        view_errors, fit
+            See the attributes; ``fit`` of the R C modules' drawings.
         """
         best = errors.argmin(axis=1)
         lowest = errors[np.arange(len(best)), best]
@@ -130,6 +147,8 @@ class Decision:
             search=search,
             standardizer=standardizer,
             execution=execution,
+            view_errors=view_errors or {},
+            fit=fit,
         )
 
     def __len__(self) -> int:
@@ -144,7 +163,17 @@ class Decision:
     def probabilities(self) -> NDArray[np.float64]:
         """Probabilities (n, C) of the classes, given that it is one of them."""
         with np.errstate(all="ignore"):  # exponentials may well underflow
-            return softmax(-self.errors / self.rules.temperature, axis=1)
+            errors = np.log(self.errors) if self.rules.logarithmic else self.errors
+            return softmax(-errors / self.rules.temperature, axis=1)
+
+    @property
+    def poses(self) -> Poses | None:
+        """Pose of each sequence over the winner's reconstruction by its best module."""
+        if self.fit is None:
+            return None
+        _, n, C = self.module_errors.shape
+        r = self.module_errors[:, np.arange(n), self.best].argmin(axis=0)
+        return Poses.of(self.fit, r * C + self.best)
 
     @property
     def features(self) -> NDArray[np.float64]:
@@ -194,7 +223,7 @@ class Decision:
     def reconstructions(
         self, label: Label | Literal["all"] | None = None, *, module: int = 0
     ) -> NDArray[np.float64]:
-        """Draw reconstructions in the units of the sequences.
+        """Draw reconstructions in the units of the sequences, in the pose found.
 
         Parameters
         ----------
@@ -230,6 +259,8 @@ class Decision:
 
     def _draw(self, which: NDArray[np.int64]) -> NDArray[np.float64]:
         drawn = self.search.reconstructions(which, execution=self.execution).astype(np.float64)
+        if self.fit is not None:
+            drawn = Poses.of(self.fit, which).lay(drawn)
         return drawn if self.standardizer is None else self.standardizer.inverse_transform(drawn)
 
 

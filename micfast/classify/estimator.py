@@ -15,11 +15,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from micfast.arrays import to_numpy
-from micfast.classify import calibration, fitting, inputs, persistence
+from micfast.classify import calibration, fitting, inputs, judging, persistence
 from micfast.classify.decision import Decision, Rules, append_label
 from micfast.classify.distances import DISTANCES
+from micfast.classify.experts import Expectation, Experts
+from micfast.classify.panel import Panel, Panelled, Views
 from micfast.classify.parameters import SettingsParameters
 from micfast.classify.seeds import seed_sequence
+from micfast.classify.views import views_of
 from micfast.data.standardize import Standardizer, negligible_channels
 from micfast.generators.bank import GeneratorBank
 from micfast.generators.labels import Label, as_label
@@ -28,11 +31,12 @@ from micfast.kernels.execution import Execution
 from micfast.kernels.weights import Weights
 from micfast.runtime import n_threads
 from micfast.search.inversion import Inversion, invert
+from micfast.search.pose import Pose, pose_of
 from micfast.search.solvers import Solver, solver_of
 from micfast.search.solvers.adam import Adam
 from micfast.search.solvers.levenberg_marquardt import LevenbergMarquardt
 from micfast.sequences import is_lazy
-from micfast.settings import Settings, check_choice, check_count, is_number
+from micfast.settings import Settings, check_choice, check_count, check_flag, is_number
 from micfast.training.report import TrainingReport
 from micfast.training.selections import Selection, selection_of
 from micfast.training.selections.kmeans import DTWKMeans
@@ -47,7 +51,7 @@ _NOVELTY_REJECT = 0.05
 # types alone hold K**2 numbers.
 _MOST_TYPES, _MOST_MODULES = 10_000, 10_000
 _DEFAULT_SOLVER = LevenbergMarquardt()
-_PAPER: dict[str, Any] = {"n_types": 4, "n_modules_per_class": 1}
+_PAPER: dict[str, Any] = {"n_types": 4, "n_modules_per_class": 1, "views": "raw", "pose": None}
 _PAPER_DATA: dict[str | None, tuple[Selection | str, int, int]] = {
     None: ("kmeans", 10, 20000),
     "characters": (DTWKMeans(), 10, 40000),
@@ -85,6 +89,17 @@ class ModularInverseClassifier(
         Distance between a sequence and its reconstruction, divided by T C: mean squared error, or
         the squared cost of dynamic time warping without a band. The search minimises the mean
         squared error in both cases.
+    views : "auto", str, or tuple of str and functions, default="raw"
+        What modules learn to draw, see :mod:`micfast.classify.views`: "raw", the sequence itself;
+        "difference", "energy", "autocorrelation", "znorm"; or a function of standardised sequences
+        (n, T, C). "auto" is ("raw", "difference", "energy"). Each view has ``n_modules_per_class``
+        modules of its own, and their errors are multiplied.
+    pose : Pose, "auto" or None, default=None
+        Whether a sequence may be a little early or late, fast or slow, large or small.
+        "auto" is ``Pose()``.
+    hull : bool, default=False
+        Whether the mixtures of the types themselves vote in each view, too, beside the modules'
+        drawings.
     reject : float or None, default=None
         Between 0 and 1: :meth:`predict` answers ``reject_label`` if the winning class's error
         exceeds the class's threshold, which this share of its own training samples exceeds. May be
@@ -138,7 +153,12 @@ class ModularInverseClassifier(
     standardizer_ : micfast.data.Standardizer or None
         None if ``standardize`` is None.
     temperature_ : float
-        Divides the errors in :meth:`predict_proba`.
+        Divides the errors in :meth:`predict_proba`; with views or pose, their logarithms.
+    experts_ : Experts or None
+        How the errors of views are weighed; None without views and pose.
+    expectation_ : Expectation or None
+        What the training samples say about the accuracy on new ones; None without views and pose,
+        or where nothing could be left out.
     n_timesteps_in_, n_channels_in_ : int
         T (of the longest) and C of the training sequences.
     n_features_in_ : int
@@ -197,6 +217,9 @@ class ModularInverseClassifier(
         n_modules_per_class: int = 3,
         solver: Solver | str | None = None,
         distance: str = "mse",
+        views: Any = "raw",
+        pose: Pose | str | None = None,
+        hull: bool = False,
         reject: float | None = None,
         reject_label: Label | None = None,
         standardize: Literal["global", "channel"] | None = "global",
@@ -213,6 +236,9 @@ class ModularInverseClassifier(
         self.n_modules_per_class = n_modules_per_class
         self.solver = solver
         self.distance = distance
+        self.views = views
+        self.pose = pose
+        self.hull = hull
         self.reject = reject
         self.reject_label = reject_label
         self.standardize = standardize
@@ -223,10 +249,15 @@ class ModularInverseClassifier(
         self.verbose = verbose
 
     # Set by fit.
+    _all_modules: list[GeneratorBank]
+    _panel: Panel | None
+    _shown_types: NDArray[np.float64] | None
     banks_: list[GeneratorBank]
     calibration_: list[dict[str, NDArray[np.float64]]]
     channel_names_in_: tuple[str, ...] | None
     entropy_: NDArray[np.uint32]
+    expectation_: Expectation | None
+    experts_: Experts | None
     n_channels_in_: int
     standardizer_: Standardizer | None
 
@@ -287,11 +318,13 @@ class ModularInverseClassifier(
         training = Training() if self.training is None else self.training
         if not isinstance(training, Training):
             raise TypeError(f"{_NAME}: training must be a Training or None, got {training!r}")
-        return {
+        settings: dict[str, Settings] = {
             "type_selection": selection_of(self.type_selection),
             "training": training,
             "solver": self._solver(),
         }
+        pose = pose_of(self.pose)
+        return settings if pose is None else settings | {"pose": pose}
 
     def _solver(self) -> Solver:
         return _DEFAULT_SOLVER if self.solver is None else solver_of(self.solver)
@@ -308,7 +341,10 @@ class ModularInverseClassifier(
         if "calibration_" not in self.__dict__:
             check_is_fitted(self)  # raises
         if reject not in self._thresholds:  # the quantiles cost as much as a short search
-            own = [calibration.threshold(one["samples"], reject) for one in self.calibration_]
+            samples = [one["samples"] for one in self.calibration_]
+            if (experts := self.experts_) is not None:
+                samples = [experts.combine(one["experts"]) for one in self.calibration_]
+            own = [calibration.threshold(one, reject) for one in samples]
             self._thresholds[reject] = np.array(own)
         return self._thresholds[reject].copy()
 
@@ -375,12 +411,10 @@ class ModularInverseClassifier(
             self._fit_standardizer(X)
             Z = self._standardized(X)
             parts = [Z[codes == c] for c in range(len(classes))]
+            self._panel = self._make_panel(Z, parts)
             fitted = self._fit_classes(labels, parts, stacklevel=3, client=client)
-            modules = fitting.all_modules(fitted)
-            self.temperature_ = fitting.temperature(
-                modules, labels, parts, self._search(), self.n_modules_per_class, self.entropy_
-            )
             self.restore(fitted, classes)
+            self._weigh(labels, parts)
         except BaseException:
             # Ctrl-C in a second fit: better the old model than old modules in new units.
             self.__dict__ = before
@@ -517,8 +551,6 @@ class ModularInverseClassifier(
             return lazily.decide(self, X)
         Z = self._standardized(inputs.read(self, X))
         execution = self._execution()
-        found = self._invert(self._modules, Z, execution=execution)
-        module_errors = self._distances(found, Z, len(self.banks_), execution)
         reject_label = None
         if self.reject is not None and self.reject_label is not None:
             reject_label = self._check_reject_label(self.bank_.classes)
@@ -528,10 +560,25 @@ class ModularInverseClassifier(
             temperature=self.temperature_,
             rejects=self.reject is not None,
             reject_label=reject_label,
+            logarithmic=self.experts_ is not None,
         )
-        errors = calibration.class_errors(module_errors)
+        if self._panel is None or self.experts_ is None:
+            found = self._invert(self._all_modules[0], Z, execution=execution)
+            module_errors = self._distances(found, Z, len(self.banks_), execution)
+            errors = calibration.class_errors(module_errors)
+            return Decision.from_errors(
+                errors, module_errors, rules, found, self.standardizer_, execution
+            )
+        said = self._ask(Z, execution)
         return Decision.from_errors(
-            errors, module_errors, rules, found, self.standardizer_, execution
+            self.experts_.combine(said.errors),
+            said.module_errors,
+            rules,
+            said.inversion(self._all_modules[0], Z),
+            self.standardizer_,
+            execution,
+            dict(zip(self.experts_.names, said.errors, strict=True)),
+            said.raw.fit,
         )
 
     def predict(self, X: Any) -> np.ndarray:
@@ -699,7 +746,7 @@ class ModularInverseClassifier(
         """
         check_is_fitted(self)
         Z = self._standardized(inputs.read(self, X, allow_nonfinite=True))
-        errors = self._invert(self._modules, Z, solver=solver).errors
+        errors = self._invert(self._all_modules[0], Z, solver=solver).errors
         by_bank = errors.reshape(len(Z), len(self.banks_), -1)
         return by_bank.mean(axis=1, dtype=np.float64).astype(np.float32)
 
@@ -839,22 +886,39 @@ class ModularInverseClassifier(
             training_report_=TrainingReport(report for one in fitted for report in one.reports),
             calibration_=[one.calibration for one in fitted],
             classes_=classes,
-            _modules=fitting.all_modules(fitted),
+            _all_modules=fitting.all_modules(fitted),
+            _shown_types=None,
             _thresholds={},  # by `reject`
         )
 
+    @property
+    def panel(self) -> Panel | None:
+        """Views and pose as they are used; None for the plain search."""
+        return self._panel
+
+    def restore_panel(
+        self, panel: Panel | None, experts: Experts | None, expectation: Expectation | None
+    ) -> None:
+        """Set what was fitted of views and pose."""
+        self.__dict__.update(_panel=panel, experts_=experts, expectation_=expectation)
+
     def fitted_classes(self) -> list[fitting.FittedClass]:
         """The fitted attributes, class by class."""
-        R, reports = len(self.banks_), self.training_report_
+        R, C, reports = len(self.banks_), len(self.classes_), self.training_report_
+        n = R * len(self._all_modules)
         return [
             fitting.FittedClass(
                 weights=Weights.concat(bank.weights[c : c + 1] for bank in self.banks_),
                 types=self.types_[c],
                 info=self.type_info_[c],
-                reports=reports[c * R : c * R + R],
+                reports=reports[c * n : c * n + n],
                 calibration=self.calibration_[c],
+                others=tuple(
+                    Weights.concat(view.weights[r * C + c : r * C + c + 1] for r in range(R))
+                    for view in self._all_modules[1:]
+                ),
             )
-            for c in range(len(self.classes_))
+            for c in range(C)
         ]
 
     def _set_classes(self, fitted: list[fitting.FittedClass], classes: np.ndarray) -> None:
@@ -928,9 +992,65 @@ class ModularInverseClassifier(
                 execution=self._execution(),
                 n_threads=n_threads(self.n_jobs),
                 verbose=bool(self.verbose),
+                panel=self._panel,
+                ask=None if self._panel is None else self._ask_panel,
             ),
             self._search(quiet=True),
         )
+
+    def _make_panel(self, Z: np.ndarray, parts: Sequence[np.ndarray]) -> Panel | None:
+        """The views and the pose to be searched; None if there is but the plain search."""
+        views, pose = views_of(self.views), pose_of(self.pose)
+        if len(views) == 1 and pose is None and not self.hull:
+            return None
+        panel = Panel(Views.fit(views, Z, self.standardize), pose, self.hull)
+        return judging.with_decided_pose(panel, parts, self.entropy_)
+
+    @property
+    def pose_(self) -> Pose | None:
+        """The pose that is searched."""
+        check_is_fitted(self)
+        return None if self._panel is None else self._panel.pose
+
+    def _weigh(self, labels: Sequence[Label], parts: Sequence[np.ndarray]) -> None:
+        """Fit what turns errors into probabilities."""
+        self.experts_ = self.expectation_ = None
+        if self._panel is None:
+            modules, R = self._all_modules[0], self.n_modules_per_class
+            self.temperature_ = fitting.temperature(
+                modules, labels, parts, self._search(), R, self.entropy_
+            )
+            return
+        types, execution = self._types_shown(), self._execution(quiet=True)
+        self.experts_, self.expectation_ = judging.weigh(
+            self._panel, types, labels, parts, lambda Z: self._ask(Z, execution), self.entropy_
+        )
+        self.temperature_ = self.experts_.temperature
+
+    def _ask(self, Z: np.ndarray, execution: Execution) -> Panelled:
+        """What all experts say of standardised sequences."""
+        return self._ask_panel(self._all_modules, self._types_shown(), Z, execution)
+
+    def _ask_panel(
+        self,
+        banks: Sequence[GeneratorBank],
+        types: NDArray[np.float64],
+        Z: np.ndarray,
+        execution: Execution | None = None,
+    ) -> Panelled:
+        assert self._panel is not None
+        execution = self._execution(quiet=True) if execution is None else execution
+        banks = [bank.to(device=self._device()) for bank in banks]
+        R = self.n_modules_per_class
+        return self._panel.ask(banks, types, Z, R, self._seeded(self._solver()), execution)
+
+    def _types_shown(self) -> NDArray[np.float64]:
+        """The types in standardised units."""
+        if self._shown_types is None:
+            flat = self._standardized(self.types_.reshape(-1, *self.types_.shape[2:]))
+            # Rounded as the samples are, since samples that are types must equal them.
+            self._shown_types = flat.reshape(self.types_.shape).astype(np.float64)
+        return self._shown_types
 
     def _search(self, quiet: bool = False) -> fitting.Search:
         """What gives the errors (R, n, C) of sequences by R C modules."""
@@ -970,17 +1090,20 @@ class ModularInverseClassifier(
         execution: Execution | None = None,
     ) -> Inversion:
         """Invert modules for standardised sequences."""
-        used: Any = self._solver() if solver is None else solver_of(solver)
-        if getattr(used.start, "random_state", 0) is None:
-            seed = seed_sequence(self.entropy_, None, "starts 0")
-            used = used.replace(start=used.start.replace(random_state=seed))
         return invert(
             bank.to(device=self._device()),
             inputs.as_sequences(Z, self.nan_policy),
-            solver=used,
+            solver=self._seeded(self._solver() if solver is None else solver_of(solver)),
             history=history,
             execution=self._execution() if execution is None else execution,
         )
+
+    def _seeded(self, solver: Any) -> Solver:
+        """The solver with a seed for its starts, if these are random."""
+        if getattr(solver.start, "random_state", 0) is not None:
+            return solver
+        seed = seed_sequence(self.entropy_, None, "starts 0")
+        return solver.replace(start=solver.start.replace(random_state=seed))
 
     def _distances(
         self, found: Inversion, Z: np.ndarray, R: int, execution: Execution
@@ -1018,6 +1141,8 @@ class ModularInverseClassifier(
         check_count(_NAME, "hidden_size", self.hidden_size, 1)
         check_count(_NAME, "n_modules_per_class", self.n_modules_per_class, 1, _MOST_MODULES)
         check_choice(_NAME, "standardize", self.standardize, ("global", "channel", None))
+        check_flag(_NAME, "hull", self.hull)
+        views_of(self.views)
         settings = self.resolved_settings()
         for name in ("noise_in", "noise_out"):
             if not isinstance(getattr(settings["training"], name), float):
@@ -1035,6 +1160,11 @@ class ModularInverseClassifier(
         check_choice(_NAME, "nan_policy", self.nan_policy, ("raise", "omit"))
         if self.distance != "mse":
             DISTANCES[self.distance]
+            if len(views_of(self.views)) > 1 or self.pose is not None or self.hull:
+                raise ValueError(
+                    f"{_NAME}: distance must be 'mse' with views, pose or hull, "
+                    f"got {self.distance!r}"
+                )
             if self.nan_policy == "omit":
                 raise ValueError(
                     f"{_NAME}: distance must be 'mse' with nan_policy='omit', got {self.distance!r}"

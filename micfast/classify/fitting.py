@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from micfast.classify import calibration
+from micfast.classify.judging import own_errors
+from micfast.classify.panel import Panel, Panelled
 from micfast.classify.seeds import kernel_seed, seed_sequence
 from micfast.data.standardize import Standardizer
 from micfast.generators.bank import GeneratorBank
@@ -22,6 +24,7 @@ from micfast.kernels.weights import Weights
 from micfast.progress import reporter
 from micfast.runtime import parallel_map
 from micfast.training.fleet import n_different, train_until_learned
+from micfast.training.report import ModuleReport
 from micfast.training.selections import Selection, TypeSelection
 from micfast.training.settings import Training
 from micfast.training.types import select_types_per_class
@@ -42,6 +45,8 @@ Floats = NDArray[np.float64]
 
 # Gives the errors (R, n, C) of n sequences, standardised, by R C modules, bank by bank.
 Search = Callable[[GeneratorBank, NDArray[Any], int], Floats]
+# Asks all experts of a panel: the R C modules of each view, types (C, K, T, O), sequences.
+AskPanel = Callable[[list[GeneratorBank], Floats, NDArray[Any]], Panelled]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +63,8 @@ class Plan:
     execution: Execution
     n_threads: int
     verbose: bool
+    panel: Panel | None = None
+    ask: AskPanel | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +75,8 @@ class FittedClass:
     ----------
     weights : Weights
         Of its R modules.
+    others : tuple of Weights
+        Of the R modules of each further view.
     types : ndarray of shape (K, T, channels), float64
     info : TypeSelection
     reports : list of dict
@@ -81,6 +90,7 @@ class FittedClass:
     info: TypeSelection
     reports: list[dict[str, Any]]
     calibration: dict[str, Floats]
+    others: tuple[Weights, ...] = ()
 
     def in_units(self, standardizer: Standardizer) -> FittedClass:
         """The same with its types in the units of the data."""
@@ -108,21 +118,8 @@ def fit_classes(
     """
     R = plan.n_modules_per_class
     types, infos = _select_types(labels, parts, plan)
-    modules = [(label, r) for label in labels for r in range(R)]
-
-    def seed_of(m: int, attempt: int) -> int:
-        label, r = modules[m]
-        purpose = f"training {attempt}" + (f" of module {r}" if r else "")
-        return kernel_seed(plan.entropy, label, purpose)
-
-    weights, trained = train_until_learned(
-        np.repeat(types, R, axis=0),
-        plan.training,
-        hidden_size=plan.hidden_size,
-        seed_of=seed_of,
-        device=plan.device,
-        execution=plan.execution,
-    )
+    names = ("raw",) if plan.panel is None else plan.panel.views.names
+    trained = _train(names, types, labels, plan)
     fitted = []
     with reporter(plan.verbose, "calibration", total=len(labels), unit="class") as report:
         for c, (label, Z) in enumerate(zip(labels, parts, strict=True)):
@@ -132,16 +129,19 @@ def fit_classes(
                 "n_samples": len(Z),
                 "n_types_found": n_different(types[c]),
             }
+            weights = [of_view[own] for of_view, _ in trained]
             fitted.append(
                 FittedClass(
-                    weights=weights[own],
+                    weights=weights[0],
                     types=types[c].astype(np.float64),
                     info=infos[c],
                     reports=[
-                        facts | {"module": r} | vars(learned)
-                        for r, learned in enumerate(trained[own])
+                        facts | {"view": name, "module": r} | vars(learned)
+                        for name, (_, reports) in zip(names, trained, strict=True)
+                        for r, learned in enumerate(reports[own])
                     ],
-                    calibration=_calibrate(weights[own], label, Z, types[c], plan, search),
+                    calibration=_calibrate(weights, label, Z, types[c], plan, search),
+                    others=tuple(weights[1:]),
                 )
             )
             if report is not None:
@@ -179,20 +179,63 @@ def _select_types(
     return np.stack(all_types), infos
 
 
+def _train(
+    names: Sequence[str], types: NDArray[Any], labels: Sequence[Label], plan: Plan
+) -> list[tuple[Weights, list[ModuleReport]]]:
+    """Train the modules (C R) of every view on what it shows of types (C, K, T, channels).
+
+    Views that show as many steps and channels are trained in one run.
+    """
+    R, (C, K) = plan.n_modules_per_class, types.shape[:2]
+    shown = [types]
+    if plan.panel is not None:
+        flat = types.reshape(C * K, *types.shape[2:])
+        seen = [plan.panel.views.look(v, flat) for v in range(1, len(names))]
+        shown += [one.reshape(C, K, *one.shape[1:]) for one in seen]
+    trained: list[Any] = [None] * len(names)
+    for shape in dict.fromkeys(one.shape for one in shown):
+        together = [v for v, one in enumerate(shown) if one.shape == shape]
+        modules = [(v, label, r) for v in together for label in labels for r in range(R)]
+
+        def seed_of(m: int, attempt: int, modules: Any = modules) -> int:
+            v, label, r = modules[m]
+            purpose = f"training {attempt}" + (f" of module {r}" if r else "")
+            return kernel_seed(plan.entropy, label, purpose + (f" of {names[v]}" if v else ""))
+
+        weights, reports = train_until_learned(
+            np.repeat(np.concatenate([shown[v] for v in together]), R, axis=0),
+            plan.training,
+            hidden_size=plan.hidden_size,
+            seed_of=seed_of,
+            device=plan.device,
+            execution=plan.execution,
+        )
+        for i, v in enumerate(together):
+            own = slice(i * C * R, (i + 1) * C * R)
+            trained[v] = weights[own], reports[own]
+    return trained
+
+
 def _calibrate(
-    weights: Weights,
+    weights: Sequence[Weights],
     label: Label,
     Z: NDArray[Any],
     types: NDArray[Any],
     plan: Plan,
     search: Search,
 ) -> dict[str, Floats]:
-    """A class's errors on its own types and on some of its samples."""
+    """A class's errors on its own types and on some of its samples; weights of each view."""
     rng = np.random.default_rng(seed_sequence(plan.entropy, label, "calibration"))
     K, samples = len(types), calibration.calibration_samples(Z, types, rng)
-    module_errors = search(GeneratorBank(weights), np.concatenate([types, samples]), len(weights))
+    raw = weights[0]
+    module_errors = search(GeneratorBank(raw), np.concatenate([types, samples]), len(raw))
     errors = calibration.class_errors(module_errors)[:, 0]
-    return {"types": errors[:K], "samples": np.sort(errors[K:])}
+    found = {"types": errors[:K], "samples": np.sort(errors[K:])}
+    if plan.panel is not None and plan.ask is not None:
+        ask, banks = plan.ask, [GeneratorBank(one).to(device=plan.device) for one in weights]
+        own = types.astype(np.float64)
+        found["experts"] = own_errors(plan.panel, own, samples, lambda Z: ask(banks, own[None], Z))
+    return found
 
 
 def temperature(
@@ -214,10 +257,14 @@ def temperature(
 # -- many classes --------------------------------------------------------------------------------
 
 
-def all_modules(fitted: Sequence[FittedClass]) -> GeneratorBank:
-    """All modules of all classes, bank by bank, as one: a single search inverts them."""
+def all_modules(fitted: Sequence[FittedClass]) -> list[GeneratorBank]:
+    """All modules of all classes, bank by bank, as one for each view."""
     R = len(fitted[0].weights)
-    return GeneratorBank(Weights.concat(one.weights[r : r + 1] for r in range(R) for one in fitted))
+    of_classes = [(one.weights, *one.others) for one in fitted]
+    return [
+        GeneratorBank(Weights.concat(one[v][r : r + 1] for r in range(R) for one in of_classes))
+        for v in range(len(of_classes[0]))
+    ]
 
 
 def banks(fitted: Sequence[FittedClass], labels: Sequence[Label]) -> list[GeneratorBank]:
@@ -241,11 +288,16 @@ def stack_types(types: Iterable[Floats]) -> Floats:
     )
 
 
+def _in_view(report: dict[str, Any]) -> str:
+    return "" if report["view"] == "raw" else f" in view {report['view']}"
+
+
 def warn_unlearned(fitted: Sequence[FittedClass], training: Training, stacklevel: int) -> None:
     """Name the modules that failed to learn their types."""
     reports = [report for one in fitted for report in one.reports]
     failed = [
-        f"{report['label']!r} (relative error {report['relative_mse']:.2g}: {report['reason']})"
+        f"{report['label']!r} (relative error {report['relative_mse']:.2g}{_in_view(report)}: "
+        f"{report['reason']})"
         for report in reports
         if not report["learned"]
     ]

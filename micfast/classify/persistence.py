@@ -12,12 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from micfast.arrays import to_numpy
+from micfast.classify.experts import Expectation, Experts
 from micfast.classify.fitting import FittedClass
+from micfast.classify.panel import Panel, Views
+from micfast.classify.views import VIEWS, views_of
 from micfast.data.standardize import Standardizer
 from micfast.generators.bank import GeneratorBank
 from micfast.generators.files import BankFileError, read_parts, write_parts
 from micfast.generators.labels import Label
 from micfast.kernels.weights import Weights
+from micfast.search.pose import Pose
 from micfast.search.solvers import SOLVERS
 from micfast.search.starts import STARTS
 from micfast.search.starts.given import Given
@@ -63,6 +67,9 @@ def save(estimator: ModularInverseClassifier, path: str | os.PathLike[str]) -> N
         ],
     }
     tensors = {"types": torch.from_numpy(estimator.types_)}
+    panel_document, panel_tensors = _panel_to_parts(estimator)
+    document["panel"] = panel_document
+    tensors |= panel_tensors
     for r, bank in enumerate(estimator.banks_[1:], start=1):
         tensors |= {f"bank{r}.{name}": tensor for name, tensor in bank.weights.named()}
     if estimator.standardizer_ is not None:
@@ -104,6 +111,13 @@ def _from_parts(
         banks.append(GeneratorBank(Weights.from_mapping(tensors, f"bank{r}."), bank.classes))
     arrays = {name: to_numpy(tensor.double()) for name, tensor in tensors.items()}
     axis = document.get("standardizer_axis")
+    restored = _panel_from_parts(document["panel"], arrays, axis, T)
+    views = 1 if restored is None else len(restored[0].views)
+    others = [
+        [Weights.from_mapping(tensors, f"view{v}.bank{r}.") for r in range(document["n_banks"])]
+        for v in range(1, views)
+    ]
+    arrays = {name: array for name, array in arrays.items() if not name.startswith("view")}
     _check_arrays(arrays, bank, axis, T)
     estimator.standardizer_ = None
     if axis is not None:
@@ -116,7 +130,8 @@ def _from_parts(
     if estimator.entropy_.shape != (4,):
         raise ValueError("entropy must be 4 numbers")
     R, reports = len(banks), document["training_report"]
-    for name, n_entries in (("training_report", M * R), ("type_info", M), ("calibration", M)):
+    n = R * views
+    for name, n_entries in (("training_report", M * n), ("type_info", M), ("calibration", M)):
         if len(document[name]) != n_entries:
             raise ValueError(f"{name} must have {n_entries} entries")
     fitted = [
@@ -125,15 +140,17 @@ def _from_parts(
             types=arrays["types"][c],
             info=_info_from_json(info),
             reports=[
-                _report_from_json(report, label, r)
-                for r, report in enumerate(reports[c * R : c * R + R])
+                _report_from_json(report, label, i % R)
+                for i, report in enumerate(reports[c * n : c * n + n])
             ],
-            calibration=_errors_from_json(own, bank.input_size),
+            calibration=_errors_from_json(own, bank.input_size, restored),
+            others=tuple(Weights.concat(one[c : c + 1] for one in view) for view in others),
         )
         for c, (label, info, own) in enumerate(
             zip(bank.classes, document["type_info"], document["calibration"], strict=True)
         )
     ]
+    estimator.restore_panel(*(restored or (None, None, None)))
     estimator.restore(fitted, _labels_from_json(bank.classes, document["class_dtype"]))
     estimator.n_timesteps_in_, estimator.n_channels_in_ = T, C
     estimator.n_features_in_ = T * C
@@ -169,6 +186,69 @@ def _check_arrays(
         raise ValueError("the standardizer's scale must be positive")
 
 
+# -- views and experts ----------------------------------------------------------------------------
+
+
+def _panel_to_parts(
+    estimator: ModularInverseClassifier,
+) -> tuple[dict[str, Any] | None, dict[str, torch.Tensor]]:
+    """What is kept of the views, their modules and weights."""
+    panel, experts = estimator.panel, estimator.experts_
+    if panel is None or experts is None:
+        return None, {}
+    if strangers := [name for name in panel.views.names if name not in VIEWS]:
+        raise TypeError(
+            f"{_KIND}.save: views must be names, a file holds no functions; got {strangers}"
+        )
+    tensors = {}
+    for v, scale in enumerate(panel.views.standardizers):
+        if scale is not None:
+            tensors[f"view{v}_mean"] = torch.from_numpy(scale.mean_)
+            tensors[f"view{v}_scale"] = torch.from_numpy(scale.scale_)
+    fitted = estimator.fitted_classes()
+    for v in range(1, len(panel.views)):
+        for r in range(len(estimator.banks_)):
+            own = Weights.concat(one.others[v - 1][r : r + 1] for one in fitted)
+            tensors |= {f"view{v}.bank{r}.{name}": tensor for name, tensor in own.named()}
+    expected = estimator.expectation_
+    document = {
+        "views": panel.views.names,
+        "pose": _param_to_json(panel.pose),
+        "hull": panel.hull,
+        "taus": experts.taus.tolist(),
+        "floors": experts.floors.tolist(),
+        "expectation": None if expected is None else vars(expected),
+    }
+    return document, tensors
+
+
+def _panel_from_parts(
+    document: dict[str, Any] | None, arrays: dict[str, NDArray[np.float64]], axis: Any, T: int
+) -> tuple[Panel, Experts, Expectation | None] | None:
+    if document is None:
+        return None
+    views = views_of(tuple(document["views"]))
+    scales: list[Standardizer | None] = [None] * len(views)
+    for v in range(1, len(views) if axis is not None else 1):
+        mean, scale = arrays[f"view{v}_mean"], arrays[f"view{v}_scale"]
+        if mean.ndim != 1 or mean.shape != scale.shape or not (scale > 0).all():
+            raise ValueError(f"the standardizer of view {views[v].name} must be positive")
+        scales[v] = Standardizer(axis, mean, scale)
+    pose = _param_from_json(document["pose"])
+    if not (pose is None or isinstance(pose, Pose)):
+        raise ValueError("pose must be a pose")
+    panel = Panel(Views(views, tuple(scales), T), pose, bool(document["hull"]))
+    taus, floors = (np.array(document[name], dtype=np.float64) for name in ("taus", "floors"))
+    for name, values in (("taus", taus), ("floors", floors)):
+        if values.shape != (len(panel.names),) or not (np.isfinite(values) & (values >= 0)).all():
+            raise ValueError(f"{name} must be a finite number per expert")
+    if not taus.sum() > 0:
+        raise ValueError("taus must be positive")
+    expected = document["expectation"]
+    expectation = None if expected is None else Expectation(**expected)
+    return panel, Experts(panel.names, taus, floors), expectation
+
+
 # -- parameters ----------------------------------------------------------------------------------
 
 
@@ -195,8 +275,8 @@ def _param_from_json(value: Any) -> Any:
     name = fields.pop("settings")
     if name == "latents":
         return Given(value["latents"])
-    if name == "training":
-        return Training(**fields)
+    if name in ("training", "pose"):
+        return {"training": Training, "pose": Pose}[name](**fields)
     if name.startswith("method "):
         method: Any = METHODS[name.removeprefix("method ")]
         return method(**fields)
@@ -246,6 +326,7 @@ def _report_from_json(report: dict[str, Any], label: Label, module: int) -> dict
     curve = [_float_from_json(loss) for loss in report["loss_curve"]]
     return {
         "label": label,
+        "view": str(report["view"]),
         "module": module,
         "n_samples": int(report["n_samples"]),
         "n_types_found": int(report["n_types_found"]),
@@ -261,14 +342,22 @@ def _report_from_json(report: dict[str, Any], label: Label, module: int) -> dict
     }
 
 
-def _errors_from_json(own: dict[str, Any], n_types: int) -> dict[str, NDArray[np.float64]]:
+def _errors_from_json(
+    own: dict[str, Any], n_types: int, panel: Any
+) -> dict[str, NDArray[np.float64]]:
     errors = {name: np.array(own[name], dtype=np.float64) for name in ("types", "samples")}
     for name, values in errors.items():
         if values.ndim != 1 or not len(values) or not (values >= 0).all():
             raise ValueError(f"calibration must hold errors of at least 0 on {name}")
     if len(errors["types"]) != n_types or not np.isfinite(np.concatenate([*errors.values()])).all():
         raise ValueError(f"calibration must hold {n_types} finite errors on types")
-    return {"types": errors["types"], "samples": np.sort(errors["samples"])}
+    found = {"types": errors["types"], "samples": np.sort(errors["samples"])}
+    if panel is not None:
+        found["experts"] = np.array(own["experts"], dtype=np.float64)
+        shape, E = found["experts"].shape, len(panel[1].taus)
+        if shape != (E, shape[-1]) or not shape[-1] or not (found["experts"] >= 0).all():
+            raise ValueError(f"calibration must hold errors of {E} experts of at least 0")
+    return found
 
 
 def _info_to_json(info: TypeSelection) -> dict[str, Any]:

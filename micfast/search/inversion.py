@@ -24,7 +24,7 @@ from micfast.search.problem import read_problem
 from micfast.search.solvers import Solver, solver_of
 from micfast.sequences import NanPolicy, Sequences, is_lazy
 
-__all__ = ["Inversion", "best_module", "invert"]
+__all__ = ["Inversion", "best_module", "best_start", "invert"]
 
 # Extra memory of one chunk, in bytes. The kernels store nothing per target except inputs and
 # results; autograd keeps about ten numbers per module, target, step and hidden unit.
@@ -326,7 +326,7 @@ def _empty_results(bank: GeneratorBank, sequences: Sequences, n_rows: int) -> di
 
 def _store(results: dict[str, Tensor], found: InvertResult, begin: int, end: int) -> None:
     """Write one chunk's results, for each search from its start of the lowest error."""
-    errors, latents, n_iter_used, converged, error_history, latent_history = _best_start(found)
+    errors, latents, n_iter_used, converged, error_history, latent_history = best_start(found)
     results["errors"][begin:end] = errors.mT
     results["latents"][begin:end] = latents.transpose(0, 1)
     results["n_iter_used"][begin:end] = n_iter_used.mT
@@ -336,7 +336,7 @@ def _store(results: dict[str, Tensor], found: InvertResult, begin: int, end: int
         results["latent_history"][:, begin:end] = latent_history.transpose(1, 2)
 
 
-def _best_start(found: InvertResult) -> list[Tensor]:
+def best_start(found: InvertResult) -> list[Tensor]:
     """The result without the axis of starts: each search's start of the lowest error."""
     if found.errors.shape[2] == 1:
         return list(map(torch.squeeze, found, (2, 2, 2, 2, 3, 3)))

@@ -63,19 +63,21 @@ class Nearest(Start):
 
 
 @functools.cache
-def lattice(n_inputs: int) -> Tensor:
+def lattice(n_inputs: int, most: int = _MAX_CANDIDATES) -> Tensor:
     """Mixtures of the types, evenly spaced over the simplex.
 
     Parameters
     ----------
     n_inputs : int
         Number of types K.
+    most : int
+        How many there may be, the even mixture left out.
 
     Returns
     -------
     Tensor of shape (G, K), float64
         The even mixture; then all multiples of 1/r that sum to 1, with the largest r that keeps
-        their number at 128 or below (1, the types themselves, if none does).
+        their number at ``most`` or below (1, the types themselves, if none does).
 
     Examples
     --------
@@ -84,7 +86,7 @@ def lattice(n_inputs: int) -> Tensor:
 [0.9285714285714286, 0.07142857142857142, 0.0]], 121, 1)
     """
     K, resolution = n_inputs, 1
-    while K > 1 and math.comb(resolution + K, K - 1) <= _MAX_CANDIDATES:
+    while K > 1 and math.comb(resolution + K, K - 1) <= most:
         resolution += 1
     shares = itertools.combinations_with_replacement(range(K), resolution)
     points = (

@@ -1,0 +1,188 @@
+"""The hull of a class's types: its mixtures, drawn by no module, and its errors in closed form.
+
+Leaving a type out of its own hull takes no training: what the class would make of a sequence like
+it if it had not been an example.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from micfast.search.pose import MOST_GAIN, Pose, grid, warp
+
+__all__ = ["hull_errors", "left_out_errors"]
+
+Floats = NDArray[np.float64]
+
+# At most this many mixtures are enumerated; with more types, only those of fewer types.
+_MOST_SUBSETS = 300
+_RIDGE = 1e-9
+
+
+def _subsets(n_types: int) -> list[list[int]]:
+    """Which types may have a share in a mixture, small sets first."""
+    found: list[list[int]] = []
+    for size in range(1, n_types + 1):
+        if size > 1 and len(found) + math.comb(n_types, size) > _MOST_SUBSETS:
+            break
+        found += map(list, itertools.combinations(range(n_types), size))
+    return found
+
+
+def _held(types: Floats) -> Floats:
+    """Types (..., T, O) whose last value is held where they have ended."""
+    known = ~np.isnan(types)
+    steps = np.where(known, np.arange(types.shape[-2])[:, None], 0)
+    last = np.maximum.accumulate(steps, axis=-2)
+    return np.nan_to_num(np.take_along_axis(types, last, axis=-2))
+
+
+def _posed(types: Floats, pose: Pose | None, n_steps: int) -> Floats:
+    """Types (C, K, T, O) in the poses of the grid, (C, P, K, T, O)."""
+    poses = [(0.0, 1.0)] if pose is None else grid(pose, n_steps)
+    t = torch.arange(types.shape[2], dtype=torch.float64)
+    u = torch.stack([tempo * (t - shift) for shift, tempo in poses])
+    held = torch.from_numpy(_held(types))[:, None]
+    C, _, K, T, _ = held.shape
+    return warp(held.expand(-1, len(poses), -1, -1, -1), u[None, :, None].expand(C, -1, K, T))[
+        0
+    ].numpy()
+
+
+def _alike(X: Floats) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+    """Rows of X (n, D) that miss the same values, and which they have."""
+    known = ~np.isnan(X)
+    if known.all():
+        yield np.arange(len(X)), known[0] if len(X) else np.ones(X.shape[1], dtype=bool)
+        return
+    masks, inverse = np.unique(known, axis=0, return_inverse=True)
+    for i, mask in enumerate(masks):
+        yield np.flatnonzero(inverse.ravel() == i), mask
+
+
+def _by_subset(
+    A: Floats, X: Floats, gain: float, subsets: Iterable[list[int]]
+) -> Iterator[tuple[list[int], Floats]]:
+    """Errors (B, n) of the best mixture in the inner of each face; infinite where there is none.
+
+    Parameters
+    ----------
+    A : ndarray of shape (B, K, D)
+    X : ndarray of shape (n, D)
+    gain : float
+        The shares' sum may be from 1 / gain to gain.
+    subsets : iterable of lists of int
+    """
+    G = A @ A.swapaxes(1, 2)
+    G += _RIDGE * np.trace(G, axis1=1, axis2=2)[:, None, None] * np.eye(
+        A.shape[1]
+    ) + 1e-12 * np.eye(A.shape[1])
+    b = A @ X.T  # (B, K, n)
+    squares = (X * X).sum(axis=1)
+    for subset in subsets:
+        inverse = np.linalg.inv(G[:, subset][:, :, subset])
+        free = inverse @ b[:, subset]
+        ones = inverse.sum(axis=2)
+        total = free.sum(axis=1)
+        wanted = np.clip(total, 1 / gain, gain)
+        w = free + ones[..., None] * ((wanted - total) / ones.sum(axis=1)[:, None])[:, None]
+        # The minimum on the face: the free one's, and what leads away from it.
+        error = squares - (free * b[:, subset]).sum(axis=1)
+        error = error + np.square(wanted - total) / ones.sum(axis=1)[:, None]
+        yield subset, np.where((w >= -1e-9).all(axis=1), np.maximum(error, 0), np.inf)
+
+
+def _prepared(
+    types: Floats, X: Floats, pose: Pose | None, n_steps: int, gains: bool
+) -> Iterator[tuple[NDArray[np.int64], Floats, Floats, float]]:
+    """Rows, posed types (C P, K, D), sequences (m, D) and the largest gain, for each mask."""
+    K, T, O = types.shape[1:]
+    gain = MOST_GAIN if pose is not None and gains and pose.gain is True else 1.0
+    length = X.shape[1]
+    if length > T:
+        types = np.pad(types, ((0, 0), (0, 0), (0, length - T), (0, 0)), constant_values=np.nan)
+    elif length < T:
+        X = np.pad(X, ((0, 0), (0, T - length), (0, 0)), constant_values=np.nan)
+    posed = _posed(types, pose, n_steps)
+    flat = posed.reshape(-1, K, posed.shape[3] * O)
+    for rows, mask in _alike(X.reshape(len(X), -1)):
+        yield rows, flat[..., mask], X[rows].reshape(len(rows), -1)[:, mask], gain
+
+
+def hull_errors(
+    types: Floats, X: Floats, pose: Pose | None = None, n_steps: int = 1, gains: bool = False
+) -> Floats:
+    """Mean squared errors of sequences to the nearest mixture of each class's types.
+
+    Parameters
+    ----------
+    types : ndarray of shape (C, K, T, O), float64
+        NaN after the end of shorter ones.
+    X : ndarray of shape (n, T', O), float64
+        NaN is a missing value.
+    pose : Pose, optional
+        Mixtures are tried in its coarse poses.
+    n_steps : int
+        Length of which ``pose.shift`` is a part.
+    gains : bool
+        Whether size can change in this view.
+
+    Returns
+    -------
+    ndarray of shape (n, C)
+    """
+    errors = np.empty((len(X), len(types)))
+    for rows, A, x, gain in _prepared(types, X, pose, n_steps, gains):
+        best = np.full((len(A), len(rows)), np.inf)
+        for _, error in _by_subset(A, x, gain, _subsets(types.shape[1])):
+            best = np.minimum(best, error)
+        errors[rows] = best.reshape(len(types), -1, len(rows)).min(axis=1).T / max(x.shape[1], 1)
+    return errors
+
+
+def left_out_errors(
+    types: Floats,
+    X: Floats,
+    own: NDArray[np.int64],
+    left_out: NDArray[np.bool_],
+    pose: Pose | None = None,
+    n_steps: int = 1,
+    gains: bool = False,
+) -> Floats:
+    """As :func:`hull_errors`, but some types are left out of each sequence's own class.
+
+    Parameters
+    ----------
+    types, X, pose, n_steps, gains
+        As there.
+    own : ndarray of shape (n,)
+        The class of each sequence.
+    left_out : ndarray of shape (n, K)
+        Which of its types count for nothing.
+
+    Returns
+    -------
+    ndarray of shape (n, C)
+        Infinite where no type is left.
+    """
+    C, K = types.shape[:2]
+    errors = np.empty((len(X), C))
+    for rows, A, x, gain in _prepared(types, X, pose, n_steps, gains):
+        m = len(rows)
+        best = np.full((C, len(A) // C, m), np.inf)
+        without = np.full((len(A) // C, m), np.inf)
+        mine, gone, at = own[rows], left_out[rows], np.arange(m)
+        for subset, error in _by_subset(A, x, gain, _subsets(K)):
+            error = error.reshape(C, -1, m)
+            best = np.minimum(best, error)
+            allowed = ~gone[:, subset].any(axis=1)
+            without = np.where(allowed, np.minimum(without, error[mine, :, at].T), without)
+        best[mine, :, at] = without.T
+        errors[rows] = best.min(axis=1).T / max(x.shape[1], 1)
+    return errors

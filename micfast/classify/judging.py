@@ -1,0 +1,145 @@
+"""How far each expert is to be trusted, from sequences that no module has learned."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micfast.classify import calibration
+from micfast.classify.experts import Expectation, Experts, fit_experts
+from micfast.classify.panel import Panel, Panelled
+from micfast.classify.seeds import seed_sequence
+from micfast.generators.labels import Label
+
+__all__ = ["Ask", "own_errors", "weigh", "with_decided_pose"]
+
+Floats = NDArray[np.float64]
+# What all experts say of standardised sequences.
+Ask = Callable[[NDArray[Any]], Panelled]
+
+# Noise, in standardised units, under which the experts are asked as well: a view that only works on
+# clean sequences must not get the vote.
+NOISE = (0.2, 0.5)
+# Samples of a class that are left out in turns to decide on gain and offset, at most.
+_MOST_LEFT_OUT = 6
+
+
+def _left_out(types: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.bool_]]:
+    """All types as sequences, their classes, and which types of these equal them."""
+    C, K = types.shape[:2]
+    same = (types[:, :, None] == types[:, None]) | np.isnan(types[:, :, None]) & np.isnan(
+        types[:, None]
+    )
+    left_out = same.all(axis=(3, 4)).reshape(C * K, K)
+    return types.reshape(C * K, *types.shape[2:]), np.repeat(np.arange(C), K), left_out
+
+
+def _with_noise(Z: NDArray[Any], entropy: NDArray[np.uint32]) -> list[NDArray[Any]]:
+    """The sequences without noise and with some."""
+    rng = np.random.default_rng(seed_sequence(entropy, None, "noise"))
+    return [Z, *(Z + sigma * rng.standard_normal(Z.shape).astype(Z.dtype) for sigma in NOISE)]
+
+
+def with_decided_pose(
+    panel: Panel, parts: Sequence[NDArray[Any]], entropy: NDArray[np.uint32]
+) -> Panel:
+    """The panel with the gain and offset of its pose on or off, where they are "auto".
+
+    As leaving each of a few samples out of the hull of its class's others says.
+
+    Parameters
+    ----------
+    panel : Panel
+    parts : sequence of ndarray, each of shape (n_samples, T, O)
+        Each class's samples, standardised.
+    entropy : ndarray
+    """
+    pose = panel.pose
+    if pose is None or "auto" not in (pose.gain, pose.offset):
+        return panel
+    K = min(_MOST_LEFT_OUT, *map(len, parts))
+    rng = np.random.default_rng(seed_sequence(entropy, None, "pose"))
+    types = np.stack([part[rng.permutation(len(part))[:K]] for part in parts]).astype(np.float64)
+    sequences, own, left_out = _left_out(types)
+    choices = [(False, True) if one == "auto" else (one,) for one in (pose.gain, pose.offset)]
+    best, lowest = None, np.inf
+    for gain, offset in itertools.product(*choices):
+        tried = dataclasses.replace(panel, pose=pose.replace(gain=gain, offset=offset))
+        errors = [
+            np.stack(tried.left_out_errors(types, level, own, left_out))
+            for level in _with_noise(sequences, entropy)
+        ]
+        _, expected = fit_experts(panel.views.names, errors, own, "left out")
+        loss = np.inf if expected is None else expected.log_loss
+        if best is None or loss < lowest:
+            best, lowest = tried, loss
+    assert best is not None
+    return best
+
+
+def weigh(
+    panel: Panel,
+    types: Floats,
+    labels: Sequence[Label],
+    parts: Sequence[NDArray[Any]],
+    ask: Ask,
+    entropy: NDArray[np.uint32],
+) -> tuple[Experts, Expectation | None]:
+    """Fit the experts' temperatures.
+
+    On training samples that are not types, if there are enough; else on the types, each left out of
+    its class's hull, which stands in for the modules.
+
+    Parameters
+    ----------
+    panel : Panel
+    types : ndarray of shape (C, K, T, O), float64
+        In standardised units.
+    labels : sequence of labels
+    parts : sequence of ndarray, each of shape (n_samples, T, O)
+        Each class's samples, standardised.
+    ask : callable
+    entropy : ndarray
+    """
+    others = [
+        part[~calibration.are_types(part, own)] for part, own in zip(parts, types, strict=True)
+    ]
+    if min(map(len, others)) >= calibration.ENOUGH:
+        seeds = [seed_sequence(entropy, label, "temperature") for label in labels]
+        rngs = [np.random.default_rng(seed) for seed in seeds]
+        Z, codes = calibration.temperature_samples(others, rngs)
+        errors = [ask(level).errors for level in _with_noise(Z, entropy)]
+        return fit_experts(panel.names, errors, codes, "held out")
+    sequences, own, left_out = _left_out(types)
+    errors = []
+    for level in _with_noise(sequences, entropy):
+        views = panel.left_out_errors(types, level, own, left_out)
+        # The same stand-in for both experts of a view, the hull and the modules.
+        errors.append(np.stack(views * (1 + panel.hull)))
+    return fit_experts(panel.names, errors, own, "left out")
+
+
+def own_errors(panel: Panel, types: Floats, samples: NDArray[Any], ask: Ask) -> Floats:
+    """Errors (E, n) that a class's own experts make on its samples.
+
+    Parameters
+    ----------
+    panel : Panel
+    types : ndarray of shape (K, T, O), float64
+        The class's, in standardised units.
+    samples : ndarray of shape (n, T, O), float32
+    ask : callable
+        The class's own experts.
+    """
+    if not calibration.are_types(samples, types).any():
+        return ask(samples).errors[..., 0]
+    sequences, own, left_out = _left_out(types[None])
+    views = panel.left_out_errors(types[None], sequences, own, left_out)
+    errors = np.stack(views * (1 + panel.hull))[..., 0]
+    known = np.isfinite(errors).all(axis=0)
+    return errors[:, known] if known.any() else ask(samples).errors[..., 0]

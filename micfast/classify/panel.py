@@ -1,0 +1,228 @@
+"""The panel: the views of a fitted estimator, and what their experts say of sequences."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from micfast.classify.calibration import class_errors, comparable
+from micfast.classify.hull import hull_errors, left_out_errors
+from micfast.classify.views import View
+from micfast.data.standardize import Standardizer
+from micfast.generators.bank import GeneratorBank
+from micfast.kernels.execution import Execution
+from micfast.search.inversion import Inversion
+from micfast.search.jointly import Sighting, search_jointly
+from micfast.search.pose import Pose
+from micfast.search.solvers import Solver
+from micfast.sequences import ends
+
+__all__ = ["Panel", "Panelled", "Views"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """The views, each with its own standardisation.
+
+    Attributes
+    ----------
+    views : tuple of View
+        The first is the raw one.
+    standardizers : tuple of Standardizer or None
+        Of what each view shows of standardised sequences; None for the raw view.
+    n_steps : int
+        Steps of the longest training sequence.
+    """
+
+    views: tuple[View, ...]
+    standardizers: tuple[Standardizer | None, ...]
+    n_steps: int
+
+    @classmethod
+    def fit(
+        cls, views: Sequence[View], Z: NDArray[Any], axis: Literal["global", "channel"] | None
+    ) -> Views:
+        """Take the views that show standardised training sequences Z (n, T, C) as they are.
+
+        Warns
+        -----
+        UserWarning
+            For a view that takes no missing values, where there are some, and which is left out.
+        """
+        has_gaps = bool(np.isnan(Z).any())
+        usable = tuple(view for view in views if view.takes_missing or not has_gaps)
+        if left_out := [view.name for view in views if view not in usable]:
+            warnings.warn(
+                f"ModularInverseClassifier: views {left_out} are left out, since they take no "
+                "sequences of unequal length and no missing values",
+                stacklevel=4,
+            )
+        standardizers: list[Standardizer | None] = [None]
+        for view in usable[1:]:
+            seen = view(Z, Z.shape[1])
+            standardizers.append(Standardizer(axis).fit(seen) if axis else None)
+        return cls(usable, tuple(standardizers), Z.shape[1])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the views."""
+        return tuple(view.name for view in self.views)
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def look(self, v: int, Z: NDArray[Any]) -> NDArray[np.float32]:
+        """View number v of standardised sequences (n, T, C), in its own standardised units."""
+        if v == 0:
+            return Z.astype(np.float32, copy=False)
+        view, standardizer = self.views[v], self.standardizers[v]
+        if not view.takes_missing and np.isnan(Z).any():
+            raise ValueError(
+                f"ModularInverseClassifier: view {view.name} takes no sequences of unequal length "
+                "and no missing values"
+            )
+        seen = view(Z, self.n_steps)
+        return (seen if standardizer is None else standardizer.transform(seen)).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Panelled:
+    """What all experts say of n sequences.
+
+    Attributes
+    ----------
+    errors : ndarray of shape (E, n, C)
+        Of each expert: the views' modules, then the hulls of the views' types.
+    module_errors : ndarray of shape (R, n, C)
+        Of the raw view's modules.
+    raw : Sighting
+        Latents and poses of the raw view's modules.
+    """
+
+    errors: Floats
+    module_errors: Floats
+    raw: Sighting
+
+    def inversion(self, bank: GeneratorBank, Z: NDArray[Any]) -> Inversion:
+        """The raw view's search, of the sequences Z (n, T, C) by the modules of the bank."""
+        errors = self.raw.errors.T.cpu().numpy()
+        return Inversion(
+            errors=errors,
+            latents=self.raw.latents.transpose(0, 1).cpu().numpy(),
+            classes=bank.classes,
+            bank=bank,
+            n_steps=Z.shape[1],
+            n_iter_used=np.full(errors.shape, -1, dtype=np.int32),
+            converged=np.zeros(errors.shape, dtype=bool),
+            lengths=ends(Z) if np.isnan(Z).any() else None,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Views with their modules and types, ready to look at sequences.
+
+    Attributes
+    ----------
+    views : Views
+    pose : Pose or None
+        With gain and offset decided.
+    hull : bool
+        Whether the hulls of the types are experts, too.
+    """
+
+    views: Views
+    pose: Pose | None
+    hull: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the experts."""
+        names = self.views.names
+        return names + tuple(f"{name} hull" for name in names) if self.hull else names
+
+    def ask(
+        self,
+        banks: Sequence[GeneratorBank],
+        types: Floats,
+        Z: NDArray[Any],
+        n_modules: int,
+        solver: Solver,
+        execution: Execution,
+    ) -> Panelled:
+        """Search all modules of all views for standardised sequences.
+
+        Parameters
+        ----------
+        banks : sequence of GeneratorBank
+            R C modules for each view, on the device to work on.
+        types : ndarray of shape (C, K, T, O), float64
+            In standardised units.
+        Z : ndarray of shape (n, T, O), float32
+        n_modules : int
+            R.
+        solver : Solver
+        execution : Execution
+        """
+        seen = [self.views.look(v, Z) for v in range(len(self.views))]
+        # Where a view shows nothing of a sequence, its expert does not say anything.
+        blind = [np.isnan(one).all(axis=(1, 2)) for one in seen]
+        for shown, nothing in zip(seen, blind, strict=True):
+            shown[nothing] = 0
+        sightings = search_jointly(
+            banks,
+            [torch.from_numpy(one).to(banks[0].device) for one in seen],
+            solver,
+            execution,
+            pose=self.pose,
+            n_steps=self.views.n_steps,
+            gains=[view.gains for view in self.views.views],
+        )
+        by_module = [_by_bank(one, n_modules) for one in sightings]
+        errors: list[Floats] = [class_errors(one) for one in by_module]
+        if self.hull:
+            errors += self.hull_errors(types, Z)
+        for own, nothing in zip(errors, blind * (1 + self.hull), strict=True):
+            own[nothing] = 1
+        return Panelled(np.stack(errors), by_module[0], sightings[0])
+
+    def hull_errors(self, types: Floats, Z: NDArray[Any]) -> list[Floats]:
+        """Errors (n, C) of the hull of each class's types (C, K, T, O) in every view."""
+        return [
+            comparable(hull_errors(shown, seen, self.pose, self.views.n_steps, view.gains))
+            for view, shown, seen in self._shown(types, Z)
+        ]
+
+    def left_out_errors(
+        self, types: Floats, Z: NDArray[Any], own: NDArray[np.int64], left_out: NDArray[np.bool_]
+    ) -> list[Floats]:
+        """The same, but with some types (n, K) left out of each sequence's own class."""
+        return [
+            left_out_errors(shown, seen, own, left_out, self.pose, self.views.n_steps, view.gains)
+            for view, shown, seen in self._shown(types, Z)
+        ]
+
+    def _shown(self, types: Floats, Z: NDArray[Any]) -> list[tuple[View, Floats, Floats]]:
+        """Each view, and what it shows of types and sequences."""
+        C, K = types.shape[:2]
+        flat = types.reshape(-1, *types.shape[2:])
+        shown = []
+        for v, view in enumerate(self.views.views):
+            one = self.views.look(v, flat).astype(np.float64)
+            seen = self.views.look(v, Z).astype(np.float64)
+            shown.append((view, one.reshape(C, K, *one.shape[1:]), seen))
+        return shown
+
+
+def _by_bank(sighting: Sighting, R: int) -> Floats:
+    """Errors (R, n, C) of R C modules."""
+    errors = sighting.errors.cpu().numpy().astype(np.float64)
+    return np.ascontiguousarray(errors.reshape(R, -1, errors.shape[1]).swapaxes(1, 2))

@@ -1,0 +1,154 @@
+"""One search of several banks, each for its own view of the same sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from micfast.generators.bank import GeneratorBank
+from micfast.kernels.definition import extents
+from micfast.kernels.execution import Execution
+from micfast.kernels.weights import Weights
+from micfast.search.inversion import best_start
+from micfast.search.pose import Fit, Pose, search_posed
+from micfast.search.solvers import Solver
+
+__all__ = ["Sighting", "search_jointly"]
+
+# Numbers of the targets of all modules at a time.
+_NUMBERS = 2**22
+
+
+@dataclass(frozen=True, eq=False)
+class Sighting:
+    """What the search of a bank found.
+
+    Attributes
+    ----------
+    errors : Tensor of shape (M, N)
+    latents : Tensor of shape (M, N, K)
+    fit : Fit or None
+        How the drawings lie over the sequences; None where pose was not searched.
+    """
+
+    errors: Tensor
+    latents: Tensor
+    fit: Fit | None = None
+
+    def __getitem__(self, modules: slice) -> Sighting:
+        fit = None if self.fit is None else Fit(*(one[modules] for one in self.fit))
+        return Sighting(self.errors[modules], self.latents[modules], fit)
+
+
+def search_jointly(
+    banks: Sequence[GeneratorBank],
+    targets: Sequence[Tensor],
+    solver: Solver,
+    execution: Execution,
+    *,
+    pose: Pose | None = None,
+    n_steps: int = 1,
+    gains: Sequence[bool] = (),
+) -> list[Sighting]:
+    """Search all banks, those whose targets have equal sizes in one call.
+
+    Parameters
+    ----------
+    banks : sequence of V GeneratorBank
+        M modules each, on one device.
+    targets : sequence of V Tensor, each of shape (N, T, O)
+        T and O may differ from view to view; NaN is a missing value.
+    solver : Solver
+    execution : Execution
+    pose : Pose, optional
+        If given, the drawings' pose is searched, too.
+    n_steps : int
+        Length of which ``pose.shift`` is a part.
+    gains : sequence of V bool
+        Whether size and level of a view can change.
+
+    Returns
+    -------
+    list of V Sighting
+    """
+    found: list[Sighting] = [None] * len(banks)  # type: ignore[list-item]
+    for together in _alike(targets):
+        stacked = torch.stack([targets[v] for v in together])
+        own = [banks[v] for v in together]
+        if pose is None:
+            all_found = _search_plain(own, stacked, solver, execution)
+        else:
+            free = [gains[v] for v in together]
+            all_found = _search_posed(own, stacked, solver, pose, n_steps, free, execution)
+        M = len(own[0])
+        for i, v in enumerate(together):
+            found[v] = all_found[i * M : i * M + M]
+    return found
+
+
+def _alike(targets: Sequence[Tensor]) -> Iterator[list[int]]:
+    """The numbers of views whose targets have equal sizes."""
+    sizes = [tuple(one.shape) for one in targets]
+    for size in dict.fromkeys(sizes):
+        yield [v for v, other in enumerate(sizes) if other == size]
+
+
+def _cut(size: int, begin: int) -> slice:
+    return slice(begin, begin + size)
+
+
+def _search_plain(
+    banks: list[GeneratorBank], targets: Tensor, solver: Solver, execution: Execution
+) -> Sighting:
+    V, N, T, O = targets.shape
+    M = len(banks[0])
+    weights = Weights.concat(bank.weights for bank in banks)
+    omit_nan = bool(targets.isnan().any())
+    makers = [solver.start.prepare(bank, N, omit_nan, execution)[1] for bank in banks]
+    size = max(1, _NUMBERS // (V * M * T * O))
+    parts = []
+    for begin in range(0, N, size):
+        part = targets[:, _cut(size, begin)]
+        starts = [
+            make(begin, part[v]).to(part).expand(M, part.shape[1], -1, -1)
+            for v, make in enumerate(makers)
+        ]
+        result = solver.search(
+            weights,
+            part.repeat_interleave(M, dim=0) if V > 1 else part[0],
+            torch.cat(starts),
+            history=False,
+            omit_nan=omit_nan,
+            execution=execution,
+            report=None,
+        )
+        parts.append(best_start(result)[:2])
+    errors, latents = (torch.cat(one, dim=1) for one in zip(*parts, strict=True))
+    return Sighting(errors, latents)
+
+
+def _search_posed(
+    banks: list[GeneratorBank],
+    targets: Tensor,
+    solver: Solver,
+    pose: Pose,
+    n_steps: int,
+    gains: list[bool],
+    execution: Execution,
+) -> Sighting:
+    """As each length on its own: a sequence's ends are held, wherever others end."""
+    lengths = extents(targets)[0].amax(dim=0)
+    found, order = [], []
+    for length in lengths.unique().tolist():
+        rows = torch.nonzero(lengths == length)[:, 0]
+        part = targets[:, rows, :length]
+        found.append(search_posed(banks, part, solver, pose, n_steps, gains, execution))
+        order.append(rows)
+    back = torch.cat(order).argsort()
+    latents = torch.cat([one.latents for one in found], dim=1)[:, back]
+    fits = zip(*(one.fit for one in found), strict=True)
+    fit = Fit(*(torch.cat(one, dim=1)[:, back] for one in fits))
+    return Sighting(fit.error, latents, fit)

@@ -1,0 +1,400 @@
+"""Pose: a drawing may be a little early or late, fast or slow, large or small.
+
+A drawing y of a module is held against a sequence x as ``a y(tempo (t - shift)) + b``. Gain a and
+offset b are solved in closed form, shift and tempo are searched: a coarse grid over the drawings of
+a lattice of latents, then Gauss-Newton steps in turns with the solver's on the latent.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from micfast.generators.bank import GeneratorBank
+from micfast.kernels.execution import Execution
+from micfast.kernels.weights import Weights
+from micfast.search.solvers import Solver
+from micfast.search.starts.nearest import lattice
+from micfast.settings import Settings, check_choice, check_number
+
+__all__ = ["Fit", "Pose", "PosedResult", "bounds_of", "grid", "pose_of", "search_posed", "warp"]
+
+# Gains are at most this, and at least one over this.
+MOST_GAIN = 1.2
+# Offsets are at most this, in standard deviations of the training values.
+MOST_OFFSET = 0.3
+# Shifts and tempos of the coarse search, in units of their bounds; first the pose of no change.
+_SHIFTS, _TEMPOS = (0.0, -1.0, -0.5, 0.5, 1.0), (0.0, -1.0, 1.0)
+# Latents whose drawings are compared, at most, and steps of these.
+_N_COARSE, _N_STEPS = 40, 48
+# Numbers of drawings at work at a time.
+_NUMBERS = 2**20
+_TIE = 1e-6
+# Turns of the solver and of the pose, and Gauss-Newton steps of the latter.
+_TURNS, _STEPS = 2, 3
+
+
+@dataclass(frozen=True)
+class Pose(Settings):
+    """How far a sequence may be from a module's drawing and still be the same.
+
+    Parameters
+    ----------
+    shift : float
+        Earliest and latest start, as a part of the training sequences' length.
+    tempo : float
+        How much slower or faster, as a part of the tempo; below 0.5.
+    gain : bool or "auto"
+        Whether size is free, by a factor of at most 1.2. "auto": as leaving out each training
+        sequence says.
+    offset : bool or "auto"
+        Whether each channel's level is free, by at most 0.3 standard deviations.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For values that are not as described.
+    """
+
+    name: ClassVar[str] = "pose"
+    shift: float = 0.05
+    tempo: float = 0.07
+    gain: bool | Literal["auto"] = "auto"
+    offset: bool | Literal["auto"] = False
+
+    def __post_init__(self) -> None:
+        for field, below in (("shift", 1.0), ("tempo", 0.5)):
+            self.set(field, check_number("Pose", field, getattr(self, field), below=below))
+        for field in ("gain", "offset"):
+            if not isinstance(getattr(self, field), bool):
+                check_choice("Pose", field, getattr(self, field), ("auto",))
+
+
+def pose_of(value: Any) -> Pose | None:
+    """The pose a user asked for: "auto" is ``Pose()``.
+
+    Raises
+    ------
+    TypeError
+        If it is neither that, a Pose, nor None.
+    """
+    if value is None or isinstance(value, Pose):
+        return value
+    if isinstance(value, str) and value == "auto":
+        return Pose()
+    raise TypeError(f"pose must be a Pose, 'auto' or None, got {value!r}")
+
+
+class Fit(NamedTuple):
+    """How drawings (M, N, T, O) lie over sequences: all of shape (M, N), but ``offset``.
+
+    ``shift`` in steps, positive where the sequence is late; ``tempo`` above 1 where it is fast;
+    ``offset`` (M, N, O) in standardised units.
+    """
+
+    error: Tensor
+    shift: Tensor
+    tempo: Tensor
+    gain: Tensor
+    offset: Tensor
+
+    def where(self, better: Tensor, other: Fit) -> Fit:
+        """The other's where it is better."""
+        at = [better] * 4 + [better[..., None]]
+        return Fit(*(torch.where(c, b, a) for c, a, b in zip(at, self, other, strict=True)))
+
+
+class PosedResult(NamedTuple):
+    """Latents (M, N, K), and how the drawings from them lie over the sequences."""
+
+    latents: Tensor
+    fit: Fit
+
+
+class Bounds(NamedTuple):
+    """Largest shift in steps, change of tempo, gain and offset (M,) of each module."""
+
+    shift: float
+    tempo: float
+    gain: Tensor
+    offset: Tensor
+
+
+def bounds_of(pose: Pose, n_steps: int, gains: Tensor) -> Bounds:
+    """The bounds for modules; ``gains`` (M,), float, is 1 where size and level can change."""
+    return Bounds(
+        pose.shift * n_steps,
+        pose.tempo,
+        MOST_GAIN ** (gains * float(pose.gain is True)),
+        MOST_OFFSET * gains * float(pose.offset is True),
+    )
+
+
+def grid(pose: Pose, n_steps: int) -> list[tuple[float, float]]:
+    """Shifts in steps and tempos of the coarse search; the first pair changes nothing."""
+    shifts = dict.fromkeys(pose.shift * n_steps * s for s in _SHIFTS)
+    tempos = dict.fromkeys(1 + pose.tempo * s for s in _TEMPOS)
+    return list(itertools.product(shifts, tempos))
+
+
+def warp(y: Tensor, u: Tensor, with_slope: bool = False) -> tuple[Tensor, Tensor]:
+    """Sequences (..., T, O) at times u (..., T'), by linear interpolation; the ends are held.
+
+    Returns
+    -------
+    tuple of Tensor of shape (..., T', O)
+        The values; and the slopes, 0 beyond the ends (empty unless asked for).
+    """
+    T = y.shape[-2]
+    y = y.expand(*u.shape[:-1], *y.shape[-2:])
+    inside = u.clamp(0, T - 1)
+    low = inside.floor().clamp_max(max(T - 2, 0))
+    share = (inside - low)[..., None]
+    index = low.long()[..., None].expand(*low.shape, y.shape[-1])
+    before = y.gather(-2, index)
+    after = y.gather(-2, (index + 1).clamp_max(T - 1))
+    # Not a weighted sum: beside a missing value, a share of 0 is none of it.
+    values = torch.where(share == 0, before, before + share * (after - before))
+    if not with_slope:
+        return values, values[:0]
+    return values, (after - before) * ((u >= 0) & (u <= T - 1))[..., None]
+
+
+# -- the coarse search ---------------------------------------------------------------------------
+
+
+def _coarse(
+    bank: GeneratorBank, x: Tensor, poses: list[tuple[float, float]], bounds: Bounds, execution: Any
+) -> tuple[Tensor, Tensor]:
+    """Each pair's best pose, as its number (m, N), and latent (m, N, K), for targets (N, T, O)."""
+    latents = lattice(bank.input_size, _N_COARSE).to(bank.device)
+    T = x.shape[1]
+    step = max(1, T // _N_STEPS)
+    t = torch.arange(step // 2, T, step, device=x.device)
+
+    def draw() -> Tensor:
+        drawn = bank.generate(latents, T, execution=execution)
+        u = torch.stack([tempo * (t - shift) for shift, tempo in poses]).to(drawn)
+        posed = warp(drawn[:, None], u[None, :, None].expand(len(bank), -1, len(latents), -1))[0]
+        return posed.flatten(3).flatten(1, 2).double()  # (m, poses G, T' O)
+
+    drawn = bank.cached(("poses", T, *poses, execution.backend), draw)
+    values = x[:, t].flatten(1).double()
+    known = ~values.isnan()
+    values = values.nan_to_num(0)
+    if bool(known.all()):
+        squares = drawn.square().sum(dim=2)[:, None]
+    else:
+        squares = known.double() @ drawn.square().mT
+    product = values @ drawn.mT  # (m, N, poses G)
+    most = bounds.gain.double()[:, None, None]
+    gain = (product / squares.clamp_min(1e-12)).clamp(1 / most, most)
+    distance = gain * (gain * squares - 2 * product)
+    scale = values.square().sum(dim=1) + squares.amax(dim=2)
+    index = torch.round(distance / (_TIE * scale[..., None])).argmin(dim=2)
+    return index // len(latents), latents[index % len(latents)]
+
+
+# -- the fine search -----------------------------------------------------------------------------
+
+
+def _times(fit_shift: Tensor, tempo: Tensor, T: int) -> Tensor:
+    """The drawings' times (M, N, T) at the sequences' steps."""
+    t = torch.arange(T, device=tempo.device, dtype=tempo.dtype)
+    return tempo[..., None] * (t - fit_shift[..., None])
+
+
+class _Sums(NamedTuple):
+    """Targets (M, N, T, O) with 0 where a value is missing, a mask of those there, and counts."""
+
+    x: Tensor
+    known: Tensor | None
+    per_channel: Tensor | float
+    all: Tensor | float
+
+    @classmethod
+    def of(cls, x: Tensor) -> _Sums:
+        T, O = x.shape[-2:]
+        known = ~x.isnan()
+        if bool(known.all()):
+            return cls(x, None, float(T), float(T * O))
+        known = known.to(x.dtype)
+        per_channel = known.sum(dim=-2)
+        return cls(
+            x.nan_to_num(0), known, per_channel.clamp_min(1), per_channel.sum(dim=-1).clamp_min(1)
+        )
+
+    def mask(self, values: Tensor) -> Tensor:
+        return values if self.known is None else values * self.known
+
+    def centre(self, values: Tensor) -> Tensor:
+        """Masked values less their channels' means."""
+        mean = (values.sum(dim=-2) / self.per_channel)[..., None, :]
+        return self.mask(values - mean)
+
+
+def _lay(sums: _Sums, y: Tensor, shift: Tensor, tempo: Tensor, bounds: Bounds) -> Fit:
+    """Gain, offset and error of drawings already at the sequences' times (M, N, T, O)."""
+    y = sums.mask(y)
+    offsets = bool((bounds.offset > 0).any())
+    free = (bounds.offset > 0)[:, None, None, None]
+    yc = torch.where(free, sums.centre(y), y) if offsets else y
+    xc = torch.where(free, sums.centre(sums.x), sums.x) if offsets else sums.x
+    most = bounds.gain[:, None]
+    gain = ((xc * yc).sum(dim=(-2, -1)) / yc.square().sum(dim=(-2, -1)).clamp_min(1e-12)).clamp(
+        1 / most, most
+    )
+    rest = sums.x - gain[..., None, None] * y
+    offset = torch.zeros_like(rest[..., 0, :])
+    if offsets:
+        limit = bounds.offset[:, None, None]
+        offset = torch.minimum(torch.maximum(rest.sum(dim=-2) / sums.per_channel, -limit), limit)
+        rest = sums.mask(rest - offset[..., None, :])
+    error = rest.square().sum(dim=(-2, -1)) / sums.all
+    return Fit(error, shift, tempo, gain, offset)
+
+
+def _gauss_newton(sums: _Sums, y: Tensor, fit: Fit, bounds: Bounds, n_rounds: int) -> Fit:
+    """Lower the error by shift and tempo; y (M, N, T, O) are the drawings at their own times."""
+    T = y.shape[-2]
+    t = torch.arange(T, device=y.device, dtype=y.dtype)[:, None]
+    offsets = bool((bounds.offset > 0).any())
+    damping = torch.full_like(fit.error, 1e-3)
+    for _ in range(n_rounds):
+        posed, slope = warp(y, _times(fit.shift, fit.tempo, T), with_slope=True)
+        posed, slope = sums.mask(posed), sums.mask(slope)
+        gain = fit.gain[..., None, None]
+        r = sums.mask(sums.x - gain * posed - fit.offset[..., None, :])
+        basis = [slope, t * slope, posed, r]
+        if offsets:
+            free = (bounds.offset > 0)[:, None, None, None]
+            basis = [torch.where(free, sums.centre(b), b) for b in basis]
+        F = torch.stack(basis, dim=-3).flatten(-2)
+        G = F @ F.mT  # (M, N, 4, 4)
+        # Against a free gain, only what no gain explains is left of the derivatives.
+        most = bounds.gain[:, None]
+        freely = (fit.gain > 1 / most) & (fit.gain < most)
+        along = G[..., 2] * (freely / G[..., 2, 2].clamp_min(1e-12))[..., None]
+        G = G - along[..., None] * G[..., 2, None, :]
+        a, tempo, shift = fit.gain, fit.tempo, fit.shift
+        ss = (a * tempo).square() * G[..., 0, 0]
+        st = -a.square() * tempo * (G[..., 0, 1] - shift * G[..., 0, 0])
+        tt = a.square() * (G[..., 1, 1] - 2 * shift * G[..., 0, 1] + shift.square() * G[..., 0, 0])
+        gs, gt = -a * tempo * G[..., 0, 3], a * (G[..., 1, 3] - shift * G[..., 0, 3])
+        ss, tt = ss * (1 + damping), tt * (1 + damping)
+        determinant = (ss * tt - st * st).clamp_min(1e-20)
+        moved_shift = shift + (tt * gs - st * gt) / determinant
+        moved_tempo = tempo + (ss * gt - st * gs) / determinant
+        moved_shift = moved_shift.clamp(-bounds.shift, bounds.shift).nan_to_num(0)
+        moved_tempo = moved_tempo.clamp(1 - bounds.tempo, 1 + bounds.tempo).nan_to_num(1)
+        other = _lay(
+            sums, warp(y, _times(moved_shift, moved_tempo, T))[0], moved_shift, moved_tempo, bounds
+        )
+        better = other.error < fit.error
+        fit = fit.where(better, other)
+        damping = torch.where(better, damping / 10, damping * 100)
+    return fit
+
+
+def _untouched(x: Tensor, fit: Fit) -> Tensor:
+    """Sequences (M, N, T, O) taken back to the drawings' time and size."""
+    T = x.shape[-2]
+    t = torch.arange(T, device=x.device, dtype=x.dtype)
+    back = t / fit.tempo[..., None] + fit.shift[..., None]
+    return (warp(x, back)[0] - fit.offset[..., None, :]) / fit.gain[..., None, None]
+
+
+def search_posed(
+    banks: list[GeneratorBank],
+    targets: Tensor,
+    solver: Solver,
+    pose: Pose,
+    n_steps: int,
+    gains: list[bool],
+    execution: Execution,
+) -> PosedResult:
+    """Search latent and pose of every module for every sequence, in all views at once.
+
+    Parameters
+    ----------
+    banks : list of V GeneratorBank
+        The modules of each view, equally many.
+    targets : Tensor of shape (V, N, T, O)
+        The same sequences in each view, all of T steps; NaN is a missing value.
+    solver : Solver
+        Its iterations are split in two halves, between which the pose is improved.
+    pose : Pose
+        With ``gain`` and ``offset`` decided.
+    n_steps : int
+        Length of which ``pose.shift`` is a part.
+    gains : list of bool
+        Whether size and level of a view can change.
+    execution : Execution
+
+    Returns
+    -------
+    PosedResult
+        For the V M modules, view by view.
+    """
+    M = len(banks[0])
+    weights = Weights.concat(bank.weights for bank in banks)
+    free = torch.tensor(gains, dtype=targets.dtype, device=targets.device).repeat_interleave(M)
+    bounds = bounds_of(pose, n_steps, free)
+    poses = grid(pose, n_steps)
+    shifts, tempos = torch.tensor(poses, dtype=targets.dtype, device=targets.device).unbind(dim=1)
+    V, N, T, O = targets.shape
+    size = max(1, _NUMBERS // (V * M * T * O))
+    parts = []
+    for begin in range(0, N, size):
+        part = targets[:, begin : begin + size]
+        found = []
+        for v, bank in enumerate(banks):
+            own = bounds._replace(gain=bounds.gain[v * M : v * M + M])
+            found.append(_coarse(bank, part[v], poses, own, execution))
+        which, starts = (torch.cat(one) for one in zip(*found, strict=True))
+        x = part.repeat_interleave(M, dim=0)
+        parts.append(
+            _search(
+                weights, x, starts.to(x), shifts[which], tempos[which], solver, bounds, execution
+            )
+        )
+    latents = torch.cat([latents for latents, _ in parts], dim=1)
+    fits = zip(*(fit for _, fit in parts), strict=True)
+    return PosedResult(latents, Fit(*(torch.cat(one, dim=1) for one in fits)))
+
+
+def _search(
+    weights: Weights,
+    x: Tensor,
+    starts: Tensor,
+    shift: Tensor,
+    tempo: Tensor,
+    solver: Solver,
+    bounds: Bounds,
+    execution: Execution,
+) -> tuple[Tensor, Fit]:
+    """Latents (M, N, K) and their fits for targets (M, N, T, O), from a coarse pose."""
+    T, sums = x.shape[-2], _Sums.of(x)
+    bank = GeneratorBank(weights)
+    omit_nan = sums.known is not None
+    how: Any = {"history": False, "omit_nan": omit_nan, "execution": execution, "report": None}
+    latents = starts
+    y = bank.generate(latents, T, execution=execution)
+    best = _lay(sums, warp(y, _times(shift, tempo, T))[0], shift, tempo, bounds)
+    for turn in range(_TURNS):
+        n_iter = (solver.n_iter * (turn + 1)) // _TURNS - (solver.n_iter * turn) // _TURNS
+        turned = solver.replace(n_iter=n_iter)
+        found = turned.search(weights, _untouched(x, best), latents[:, :, None], **how)
+        z = found.latents[:, :, 0]
+        y = bank.generate(z, T, execution=execution)
+        posed = warp(y, _times(best.shift, best.tempo, T))[0]
+        fit = _lay(sums, posed, best.shift, best.tempo, bounds)
+        fit = _gauss_newton(sums, y, fit, bounds, _STEPS)
+        better = fit.error < best.error
+        latents = torch.where(better[..., None], z, latents)
+        best = best.where(better, fit)
+    return latents, best

@@ -1,0 +1,249 @@
+"""Views, pose and the product of experts: what they find, and what they leave as it was."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from estimators import SMALL, X_NEW, Y_NEW, X, needs_kernel, saved, small, y
+
+from micfast import ModularInverseClassifier, Pose, Training
+from micfast.classify.experts import fit_experts
+from micfast.classify.hull import hull_errors, left_out_errors
+from micfast.classify.views import VIEWS, views_of
+from micfast.search.pose import grid, warp
+
+ALL = {"views": "auto", "pose": "auto", "hull": True}
+
+
+@pytest.fixture(scope="module")
+def panel():
+    return small(**ALL).fit(X, y)
+
+
+# -- views -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", VIEWS.names())
+def test_views_see_each_sequence_alone(name):
+    view, rng = VIEWS[name](), np.random.default_rng(0)
+    Z = rng.standard_normal((5, 40, 3)).astype(np.float32)
+    seen = view(Z, 40)
+    assert np.isfinite(seen).all()
+    np.testing.assert_array_equal(view(Z[2:3], 40)[0], seen[2])
+    if view.takes_missing:
+        longer = np.concatenate([Z, np.full((5, 7, 3), np.nan, dtype=np.float32)], axis=1)
+        np.testing.assert_array_equal(view(longer, 40)[:, : seen.shape[1]], seen)
+        gap = Z.copy()
+        gap[:, 20] = np.nan
+        assert np.isnan(view(gap, 40)).sum() < 0.2 * gap.size
+
+
+def test_views_forget_what_they_should():
+    Z = np.cumsum(np.random.default_rng(0).standard_normal((4, 50, 2)), axis=1)
+    for name in ("difference", "znorm", "autocorrelation"):
+        view = VIEWS[name]()
+        np.testing.assert_allclose(view(3 * Z + 5, 50), view(Z, 50), atol=1e-9)
+    energy = VIEWS["energy"]()
+    np.testing.assert_allclose(energy(3 * Z + 5, 50), 3 * energy(Z, 50), atol=1e-9)
+
+
+def test_views_are_asked_for():
+    assert [view.name for view in views_of("auto")] == ["raw", "difference", "energy"]
+    assert [view.name for view in views_of((np.sort, "raw"))] == ["raw", "sort"]
+    for wrong, message in (
+        ("diff", "view must be one of"),
+        (("energy",), "must include 'raw'"),
+        (("raw", "raw"), "must differ"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            views_of(wrong)
+    with pytest.raises(TypeError, match="views must be"):
+        views_of(3)
+
+
+# -- pose ------------------------------------------------------------------------------------------
+
+
+def test_warp_is_linear_interpolation():
+    y, rng = torch.arange(6.0)[:, None] ** 2, np.random.default_rng(0)
+    u = torch.from_numpy(rng.uniform(-2, 8, 20)).float()
+    values, slopes = warp(y, u, with_slope=True)
+    expected = np.interp(u.numpy(), np.arange(6), y[:, 0].numpy())
+    np.testing.assert_allclose(values[:, 0].numpy(), expected, rtol=1e-6)
+    assert ((slopes[:, 0] == 0) == ((u < 0) | (u > 5))).all()
+
+
+@needs_kernel
+def test_pose_is_recovered():
+    """Copies of what modules draw that are 3 steps late, 6 % slower and a tenth larger."""
+    t, rng = np.arange(60), np.random.default_rng(0)
+    phase = rng.uniform(0, 6, (4, 3, 1))
+    angle = np.array([[[1], [2], [3]]]) * t * np.pi / 30 + phase
+    X = np.stack([np.sin(angle).mean(axis=1), np.cos(angle + phase).mean(axis=1)], axis=-1)
+    clf = small(n_types=1, type_selection="first", standardize=None, pose=Pose(gain=True))
+    training = Training.paper(2000, max_retries=0, learned_tol=100)
+    clf.set_params(training=training).fit(X, range(4))
+    drawn = clf.bank_.generate(torch.ones(1, 1), 60)[:, 0]
+    for shift, tempo, gain in ((3, 1 / 1.06, 1.1), (-3, 1.06, 1 / 1.1)):
+        u = torch.from_numpy(tempo * (t - shift)).float().expand(4, -1)
+        copies = gain * warp(drawn, u)[0].numpy()
+        decision = clf.decide(copies)
+        found = decision.poses
+        np.testing.assert_array_equal(decision.labels, range(4))
+        np.testing.assert_allclose(found.shift, shift, atol=1)
+        np.testing.assert_allclose(found.tempo, tempo, rtol=0.01)
+        np.testing.assert_allclose(found.gain, gain, rtol=0.01)
+        lowest = decision.module_errors[0].min(axis=1)
+        again = np.square(decision.reconstructions() - copies).mean(axis=(1, 2))
+        np.testing.assert_allclose(again, lowest, rtol=1e-3, atol=1e-7)
+        words = found.describe(0)
+        assert ("3 steps late, 6 % slower" in words) == (shift > 0), words
+
+
+@needs_kernel
+def test_pose_lowers_the_error(panel):
+    plain = small().fit(X, y)
+    posed = small(pose=Pose(gain=True)).fit(X, y)
+    assert posed.banks_ == plain.banks_
+    errors, before = posed.decide(X_NEW).module_errors, plain.decide(X_NEW).module_errors
+    assert np.mean(errors <= before * 1.02 + 1e-4) > 0.95
+    fixed = small(pose=Pose(shift=0, tempo=0, gain=False)).fit(X, y).decide(X_NEW)
+    np.testing.assert_allclose(fixed.module_errors, before, rtol=0.1, atol=1e-3)
+    assert fixed.poses.describe(0) == "no change"
+
+
+# -- the hull --------------------------------------------------------------------------------------
+
+
+def test_hull_against_quadratic_programming():
+    from scipy.optimize import minimize
+
+    rng = np.random.default_rng(0)
+    types, sequences = rng.standard_normal((2, 4, 6, 2)), rng.standard_normal((5, 6, 2))
+    errors = hull_errors(types, sequences)
+    for n, c in itertools.product(range(5), range(2)):
+
+        def error(w, c=c, n=n):
+            return np.square(np.tensordot(w, types[c], axes=1) - sequences[n]).mean()
+
+        best = minimize(
+            error,
+            np.full(4, 0.25),
+            bounds=[(0, 1)] * 4,
+            constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
+            tol=1e-10,
+        )
+        assert errors[n, c] == pytest.approx(best.fun, rel=1e-5)
+    inside = np.tensordot([0.1, 0.2, 0.3, 0.4], types[0], axes=1)
+    assert hull_errors(types, inside[None])[0, 0] == pytest.approx(0, abs=1e-8)
+
+
+def test_leaving_out_is_leaving_out():
+    rng = np.random.default_rng(0)
+    types, pose = rng.standard_normal((3, 4, 20, 1)), Pose(gain=True)
+    flat, own = types.reshape(12, 20, 1), np.repeat(np.arange(3), 4)
+    left_out = np.tile(np.eye(4, dtype=bool), (3, 1))
+    errors = left_out_errors(types, flat, own, left_out, pose, 20, gains=True)
+    for n, (c, k) in enumerate(itertools.product(range(3), range(4))):
+        rest = np.delete(types[c : c + 1], k, axis=1)
+        alone = hull_errors(rest, flat[n : n + 1], pose, 20, gains=True)
+        assert errors[n, c] == pytest.approx(alone[0, 0], rel=1e-6)
+        full = hull_errors(types, flat[n : n + 1], pose, 20, gains=True)[0]
+        np.testing.assert_allclose(np.delete(errors[n], c), np.delete(full, c), rtol=1e-6)
+    late = np.concatenate([flat[:1, :1], flat[:1, :-1]], axis=1)
+    assert (1.0, 1.0) in grid(Pose(), 20)
+    assert hull_errors(types, late, Pose(gain=False), 20)[0, 0] == pytest.approx(0, abs=1e-8)
+
+
+# -- experts ---------------------------------------------------------------------------------------
+
+
+def test_temperatures_follow_what_experts_know():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 3, 300)
+    knows, guesses = rng.uniform(1, 2, (2, 300, 3))
+    knows[np.arange(300), codes] *= 0.5
+    experts, expected = fit_experts(("a", "b"), [np.stack([knows, guesses])], codes, "held out")
+    assert experts.taus[0] > 3 * experts.taus[1]
+    assert expected.low < expected.accuracy <= expected.high
+    few, _ = fit_experts(("a", "b"), [np.stack([knows, guesses])[:, :6]], codes[:6], "left out")
+    assert few.taus[0] / few.taus[1] < experts.taus[0] / experts.taus[1]
+    none, nothing = fit_experts(("a", "b"), [np.full((2, 3, 3), np.inf)], codes[:3], "left out")
+    assert none.taus.tolist() == [1, 1]
+    assert nothing is None
+
+
+# -- the estimator ---------------------------------------------------------------------------------
+
+
+@needs_kernel
+def test_panel_decides_and_comes_back_from_its_file(panel, tmp_path):
+    decision = panel.decide(X_NEW)
+    assert (decision.labels == Y_NEW).mean() > 0.9
+    names = ["raw", "difference", "energy"]
+    assert [*decision.view_errors] == names + [f"{name} hull" for name in names]
+    np.testing.assert_allclose(decision.probabilities.sum(axis=1), 1)
+    np.testing.assert_array_equal(decision.probabilities.argmax(axis=1), decision.best)
+    again = saved(panel, tmp_path / "panel.safetensors")
+    assert str(again.expectation_) == str(panel.expectation_)
+    assert again.pose_ == panel.pose_
+    other = again.decide(X_NEW)
+    for name in ("errors", "module_errors", "novelty", "probabilities"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(decision, name))
+    np.testing.assert_array_equal(other.reconstructions("all"), decision.reconstructions("all"))
+
+
+@needs_kernel
+def test_classes_come_and_go(panel, tmp_path):
+    clf = saved(panel, tmp_path / "panel.safetensors")
+    before = clf.decide(X_NEW).errors
+    clf.add_class(X[:7] + 20, "zigzag")
+    assert clf.predict(X[:7] + 20).tolist() == ["zigzag"] * 7
+    np.testing.assert_allclose(clf.decide(X_NEW).errors[:, :3], before, rtol=1e-4)
+    assert len(clf.training_report_) == 4 * 3
+    clf.remove_class("zigzag")
+    np.testing.assert_allclose(clf.decide(X_NEW).errors, before, rtol=1e-4)
+
+
+@needs_kernel
+def test_sequences_of_unequal_length_and_with_gaps(panel):
+    cut = [one[: 7 + n % 4] for n, one in enumerate(X)]
+    clf = small(**ALL, nan_policy="omit").fit(cut, y)
+    alone = clf.decide([X_NEW[0][:8]])
+    together = clf.decide([X_NEW[0][:8], *X_NEW])
+    np.testing.assert_allclose(together.errors[0], alone.errors[0], rtol=1e-4)
+    gaps = X_NEW.copy()
+    gaps[:, 4:7] = np.nan
+    assert (clf.predict(gaps) == Y_NEW).mean() > 0.8
+    gaps[:, ::2] = np.nan  # no difference is left to be seen
+    assert np.isfinite(clf.decide(gaps).errors).all()
+    with pytest.warns(UserWarning, match=r"\['autocorrelation'\] are left out"):
+        left = small(views=("raw", "autocorrelation")).fit(cut, y)
+    assert left.panel.names == ("raw",)
+
+
+def test_what_does_not_go_together():
+    with pytest.raises(ValueError, match="distance must be 'mse' with views"):
+        small(views="auto", distance="dtw").fit(X, y)
+    with pytest.raises(TypeError, match="pose must be"):
+        small(pose=3).fit(X, y)
+    with pytest.raises(ValueError, match="tempo must be"):
+        Pose(tempo=0.6)
+
+
+@needs_kernel
+def test_functions_are_views_but_are_not_saved(tmp_path):
+    def halves(Z):
+        return Z[:, ::2]
+
+    clf = small(views=("raw", halves)).fit(X, y)
+    assert (clf.predict(X_NEW) == Y_NEW).mean() > 0.9
+    with pytest.raises(TypeError, match=r"holds no functions; got \['halves'\]"):
+        clf.save(tmp_path / "x.safetensors")
+
+
+def test_paper_has_no_views():
+    clf = ModularInverseClassifier.paper()
+    assert (clf.views, clf.pose, clf.hull) == ("raw", None, False)
+    assert SMALL.keys().isdisjoint(ALL)

@@ -10,6 +10,7 @@ from bench import report as report_module
 from bench.machine import refuse_checkout
 from bench.peers import DEFAULT_PEERS, PEERS
 from bench.run import ALL, SUITES, run_suite, save
+from bench.studies import answers
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,6 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.suite == "answers":
+        arguments = ["--out", str(options.out / "answers")]
+        return answers.main([*arguments, *(["--seeds", "1"] if options.quick else [])])
     wrong = False
     for suite in ALL if options.suite == "all" else (options.suite,):
         result = run_suite(
@@ -47,9 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="measure, write JSON, table and picture")
     run.add_argument(
         "--suite",
-        choices=[*SUITES, "all"],
+        choices=[*SUITES, "answers", "all"],
         default="all",
-        help=f"all: {', '.join(ALL)} (default)",
+        help=f"all: {', '.join(ALL)} (default); answers: accuracy, as bench.studies.answers",
     )
     run.add_argument(
         "--out", type=Path, default=Path("bench/results"), help="folder of the results"

@@ -195,6 +195,17 @@ def test_panel_decides_and_comes_back_from_its_file(panel, tmp_path):
 
 
 @needs_kernel
+def test_picture_says_the_pose(panel):
+    from matplotlib.figure import Figure
+
+    from micfast import ReconstructionDisplay
+
+    display = ReconstructionDisplay.from_estimator(panel, X_NEW, index=3, ax=Figure().subplots())
+    words = panel.decide(X_NEW[3:4]).poses.describe(0)
+    assert words in display.ax_.get_title(loc="left")
+
+
+@needs_kernel
 def test_classes_come_and_go(panel, tmp_path):
     clf = saved(panel, tmp_path / "panel.safetensors")
     before = clf.decide(X_NEW).errors

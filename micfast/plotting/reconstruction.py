@@ -55,6 +55,9 @@ class ReconstructionDisplay:
         The target's class. Its panels have a dashed blue frame where another was decided.
     rejected : bool
         Whether the target was rejected, which the heading then says.
+    pose : str, optional
+        How the target lies over the winner's drawing, such as "3 steps late, 6 % slower"; printed
+        in the heading.
 
     Attributes
     ----------
@@ -96,6 +99,7 @@ class ReconstructionDisplay:
         predicted_label: Any = None,
         true_label: Any = None,
         rejected: bool = False,
+        pose: str | None = None,
     ) -> None:
         where = type(self).__name__
         target, drawn = to_numpy(target), to_numpy(reconstructions)
@@ -117,7 +121,7 @@ class ReconstructionDisplay:
         self.labels = named(where, "labels", labels, n_shown)
         self.names = named(where, "names", self.labels if names is None else names, n_shown)
         self.predicted_label, self.true_label = predicted_label, true_label
-        self.rejected = rejected
+        self.rejected, self.pose = rejected, pose
 
     @classmethod
     def from_estimator(
@@ -197,6 +201,7 @@ class ReconstructionDisplay:
             predicted_label=decision.labels.tolist()[0],
             true_label=truth,
             rejected=bool(decision.rejected[0]),
+            pose=None if decision.poses is None else decision.poses.describe(0),
         )
         return display.plot(ax, kind=kind, **kwargs)
 
@@ -332,7 +337,7 @@ class ReconstructionDisplay:
             parts.append(f"decided: {self.predicted_label}")
         elif self.rejected:
             parts.append("rejected")
-        return parts
+        return parts if self.pose is None else [*parts, self.pose]
 
     def _label_one(self, kind: str) -> None:
         """Axis labels, legend and title of a single panel."""

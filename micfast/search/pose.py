@@ -31,11 +31,13 @@ MOST_OFFSET = 0.3
 _SHIFTS, _TEMPOS = (0.0, -1.0, -0.5, 0.5, 1.0), (0.0, -1.0, 1.0)
 # Latents whose drawings are compared, at most, and steps of these.
 _N_COARSE, _N_STEPS = 40, 48
+# Channels in which a pose is improved, at most.
+_N_CHANNELS = 8
 # Numbers of drawings at work at a time.
 _NUMBERS = 2**20
 _TIE = 1e-6
 # Turns of the solver and of the pose, and Gauss-Newton steps of the latter.
-_TURNS, _STEPS = 2, 3
+_TURNS, _STEPS = 2, 2
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,18 @@ def warp(y: Tensor, u: Tensor, with_slope: bool = False) -> tuple[Tensor, Tensor
     return values, (after - before) * ((u >= 0) & (u <= T - 1))[..., None]
 
 
+def _some_channels(x: Tensor) -> Tensor | None:
+    """Where there are many channels, the lowest of their cosine transform (O, 8), orthonormal."""
+    O = x.shape[-1]
+    if O <= _N_CHANNELS:
+        return None
+    angle = torch.arange(O, device=x.device)[:, None] + 0.5
+    angle = angle * torch.arange(_N_CHANNELS, device=x.device) * (torch.pi / O)
+    some = (torch.cos(angle) * (2 / O) ** 0.5).to(x.dtype)
+    some[:, 0] *= 0.5**0.5
+    return some
+
+
 # -- the coarse search ---------------------------------------------------------------------------
 
 
@@ -176,14 +190,18 @@ def _coarse(
     step = max(1, T // _N_STEPS)
     t = torch.arange(step // 2, T, step, device=x.device)
 
+    some = None if bool(x.isnan().any()) else _some_channels(x)
+
     def draw() -> Tensor:
         drawn = bank.generate(latents, T, execution=execution)
+        drawn = drawn if some is None else drawn @ some
         u = torch.stack([tempo * (t - shift) for shift, tempo in poses]).to(drawn)
         posed = warp(drawn[:, None], u[None, :, None].expand(len(bank), -1, len(latents), -1))[0]
         return posed.flatten(3).flatten(1, 2).double()  # (m, poses G, T' O)
 
-    drawn = bank.cached(("poses", T, *poses, execution.backend), draw)
-    values = x[:, t].flatten(1).double()
+    drawn = bank.cached(("poses", T, some is None, *poses, execution.backend), draw)
+    values = x[:, t] if some is None else x[:, t] @ some
+    values = values.flatten(1).double()
     known = ~values.isnan()
     values = values.nan_to_num(0)
     if bool(known.all()):
@@ -258,46 +276,95 @@ def _lay(sums: _Sums, y: Tensor, shift: Tensor, tempo: Tensor, bounds: Bounds) -
     return Fit(error, shift, tempo, gain, offset)
 
 
-def _gauss_newton(sums: _Sums, y: Tensor, fit: Fit, bounds: Bounds, n_rounds: int) -> Fit:
-    """Lower the error by shift and tempo; y (M, N, T, O) are the drawings at their own times."""
-    T = y.shape[-2]
-    t = torch.arange(T, device=y.device, dtype=y.dtype)[:, None]
-    offsets = bool((bounds.offset > 0).any())
-    damping = torch.full_like(fit.error, 1e-3)
-    for _ in range(n_rounds):
-        posed, slope = warp(y, _times(fit.shift, fit.tempo, T), with_slope=True)
-        posed, slope = sums.mask(posed), sums.mask(slope)
-        gain = fit.gain[..., None, None]
-        r = sums.mask(sums.x - gain * posed - fit.offset[..., None, :])
-        basis = [slope, t * slope, posed, r]
-        if offsets:
-            free = (bounds.offset > 0)[:, None, None, None]
-            basis = [torch.where(free, sums.centre(b), b) for b in basis]
-        F = torch.stack(basis, dim=-3).flatten(-2)
-        G = F @ F.mT  # (M, N, 4, 4)
+class _Sketch:
+    """Drawings and sequences at every few steps and in a few channels: enough to tell a pose by.
+
+    Parameters
+    ----------
+    x, y : Tensor of shape (M, N, T, O)
+        Sequences, NaN where a value is missing; and the drawings at their own times.
+    bounds : Bounds
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, bounds: Bounds) -> None:
+        T = x.shape[-2]
+        step = max(1, T // _N_STEPS)
+        self.t = torch.arange(step // 2, T, step, device=x.device, dtype=x.dtype)
+        x = x[..., step // 2 :: step, :]
+        self.known: Tensor | None = ~x.isnan()
+        if bool(self.known.all()):
+            self.known = None
+            if (some := _some_channels(x)) is not None:
+                x, y = x @ some, y @ some
+        else:
+            x = x.nan_to_num(0)
+        self.x, self.y, self.bounds = x, y, bounds
+        self.offsets = bool((bounds.offset > 0).any())
+
+    def products(self, shift: Tensor, tempo: Tensor) -> Tensor:
+        """Inner products (M, N, 4, 4) of the slopes, these times t, the drawings, the sequences."""
+        u = tempo[..., None] * (self.t - shift[..., None])
+        posed, slope = warp(self.y, u, with_slope=True)
+        F = torch.stack([slope, self.t[:, None] * slope, posed, self.x], dim=2)
+        if self.known is not None:
+            F = F * self.known[:, :, None]
+        if self.offsets:
+            n = F.shape[-2] if self.known is None else self.known.sum(dim=-2)[:, :, None, None]
+            centred = F - F.sum(dim=-2, keepdim=True) / n
+            if self.known is not None:
+                centred = centred * self.known[:, :, None]
+            F = torch.where((self.bounds.offset > 0)[:, None, None, None, None], centred, F)
+        F = F.flatten(-2)
+        return F @ F.mT
+
+    def gain_and_error(self, G: Tensor) -> tuple[Tensor, Tensor]:
+        """The best gain, and the sum of squares that is left."""
+        most = self.bounds.gain[:, None]
+        gain = (G[..., 2, 3] / G[..., 2, 2].clamp_min(1e-12)).clamp(1 / most, most)
+        return gain, G[..., 3, 3] + gain * (gain * G[..., 2, 2] - 2 * G[..., 2, 3])
+
+    def step(self, G: Tensor, shift: Tensor, tempo: Tensor, damping: Tensor) -> tuple[Tensor, ...]:
+        """A damped Gauss-Newton step, kept within the bounds."""
+        a, _ = self.gain_and_error(G)
+        r = torch.stack([G[..., k, 3] - a * G[..., k, 2] for k in range(3)], dim=-1)
         # Against a free gain, only what no gain explains is left of the derivatives.
-        most = bounds.gain[:, None]
-        freely = (fit.gain > 1 / most) & (fit.gain < most)
-        along = G[..., 2] * (freely / G[..., 2, 2].clamp_min(1e-12))[..., None]
-        G = G - along[..., None] * G[..., 2, None, :]
-        a, tempo, shift = fit.gain, fit.tempo, fit.shift
-        ss = (a * tempo).square() * G[..., 0, 0]
-        st = -a.square() * tempo * (G[..., 0, 1] - shift * G[..., 0, 0])
-        tt = a.square() * (G[..., 1, 1] - 2 * shift * G[..., 0, 1] + shift.square() * G[..., 0, 0])
-        gs, gt = -a * tempo * G[..., 0, 3], a * (G[..., 1, 3] - shift * G[..., 0, 3])
-        ss, tt = ss * (1 + damping), tt * (1 + damping)
+        most = self.bounds.gain[:, None]
+        free = ((a > 1 / most) & (a < most)) / G[..., 2, 2].clamp_min(1e-12)
+        D = G[..., :2, :2] - free[..., None, None] * G[..., :2, 2, None] * G[..., 2, None, :2]
+        r = r[..., :2] - (free * r[..., 2])[..., None] * G[..., :2, 2]
+        moment = D[..., 0, 1] - shift * D[..., 0, 0]
+        ss = (a * tempo).square() * D[..., 0, 0] * (1 + damping)
+        st = -a.square() * tempo * moment
+        tt = D[..., 1, 1] - shift * (D[..., 0, 1] + moment)
+        tt = a.square() * tt * (1 + damping)
+        gs, gt = -a * tempo * r[..., 0], a * (r[..., 1] - shift * r[..., 0])
         determinant = (ss * tt - st * st).clamp_min(1e-20)
-        moved_shift = shift + (tt * gs - st * gt) / determinant
-        moved_tempo = tempo + (ss * gt - st * gs) / determinant
-        moved_shift = moved_shift.clamp(-bounds.shift, bounds.shift).nan_to_num(0)
-        moved_tempo = moved_tempo.clamp(1 - bounds.tempo, 1 + bounds.tempo).nan_to_num(1)
-        other = _lay(
-            sums, warp(y, _times(moved_shift, moved_tempo, T))[0], moved_shift, moved_tempo, bounds
+        shift = shift + (tt * gs - st * gt) / determinant
+        tempo = tempo + (ss * gt - st * gs) / determinant
+        most_shift, most_tempo = self.bounds.shift, self.bounds.tempo
+        return (
+            shift.clamp(-most_shift, most_shift).nan_to_num(0),
+            tempo.clamp(1 - most_tempo, 1 + most_tempo).nan_to_num(1),
         )
-        better = other.error < fit.error
-        fit = fit.where(better, other)
-        damping = torch.where(better, damping / 10, damping * 100)
-    return fit
+
+    def improve(self, shift: Tensor, tempo: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
+        """Shift and tempo (M, N) of a lower error."""
+        G = self.products(shift, tempo)
+        error = self.gain_and_error(G)[1]
+        damping = torch.full_like(shift, 1e-3)
+        for _ in range(n_steps):
+            other = self.step(G, shift, tempo, damping)
+            H = self.products(*other)
+            its_error = self.gain_and_error(H)[1]
+            better = its_error < error
+            shift, tempo = (
+                torch.where(better, other[0], shift),
+                torch.where(better, other[1], tempo),
+            )
+            error = torch.where(better, its_error, error)
+            G = torch.where(better[..., None, None], H, G)
+            damping = torch.where(better, damping / 10, damping * 100)
+        return shift, tempo
 
 
 def _untouched(x: Tensor, fit: Fit) -> Tensor:
@@ -391,9 +458,8 @@ def _search(
         found = turned.search(weights, _untouched(x, best), latents[:, :, None], **how)
         z = found.latents[:, :, 0]
         y = bank.generate(z, T, execution=execution)
-        posed = warp(y, _times(best.shift, best.tempo, T))[0]
-        fit = _lay(sums, posed, best.shift, best.tempo, bounds)
-        fit = _gauss_newton(sums, y, fit, bounds, _STEPS)
+        pose = _Sketch(x, y, bounds).improve(best.shift, best.tempo, _STEPS)
+        fit = _lay(sums, warp(y, _times(*pose, T))[0], *pose, bounds)
         better = fit.error < best.error
         latents = torch.where(better[..., None], z, latents)
         best = best.where(better, fit)

@@ -1,0 +1,319 @@
+"""How often is the answer right, and how sure is it? Few examples, noise, shifts and gaps.
+
+``python -m bench.studies.answers --seeds 10 --out answers/`` draws 1, 2, 4, 8 or all examples of
+each class of each development set, and gives the same draws to micfast (the plain search, views
+and pose, the hull of the examples in the same views, and both), to nearest neighbours with the
+Euclidean distance and with dynamic time warping (its window by leaving one out), and to MiniRocket,
+QUANT and $P where aeon and dollarpy are installed. Test sequences come as they are, with noise,
+shifted, and with a stretch missing. Every (data set, examples, seed, method) is one file, so a run
+that was killed continues. The sets held back for the end are asked for by ``--final``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bench import sets
+from bench.studies.study import markdown, resume, with_interval
+from micfast import ModularInverseClassifier, Sequences
+from micfast.experiments.paper.statistics import mean_interval
+from micfast.io import write_text
+from micfast.sequences import ends
+
+__all__ = ["CONDITIONS", "DEVELOPMENT", "METHODS", "Draw", "disturbed", "draw", "main", "measure"]
+
+DEVELOPMENT = ("letters", "MNIST", "digits", "GunPoint", "BasicMotions", "JapaneseVowels")
+FINAL = ("Trace",)
+CONDITIONS = (("clean", 0.0), ("noise", 0.2), ("noise", 0.5), ("shift", 0.05), ("missing", 0.3))
+N_TEST = 200
+Floats = NDArray[Any]
+
+
+class Draw(NamedTuple):
+    """Examples and test sequences (n, T, C), NaN after the end of shorter ones, with labels."""
+
+    X: Floats
+    y: NDArray[Any]
+    X_test: Floats
+    y_test: NDArray[Any]
+
+
+def draw(name: str, seed: int, n_examples: int | None) -> Draw:
+    """Random examples of each class (None: all), and at most 200 test sequences."""
+    data = sets.load(name, seed)
+    rng = np.random.default_rng(seed)
+    chosen: list[int] = []
+    for label in np.unique(data.y_train):
+        own = rng.permutation(np.flatnonzero(data.y_train == label))
+        chosen += own[:n_examples].tolist()
+    kept = rng.permutation(len(data.y_test))[:N_TEST]
+    both = [*data.X_train[chosen], *data.X_test[kept]]
+    padded = Sequences.read(both, name=name).padded()
+    n = len(chosen)
+    return Draw(padded[:n], data.y_train[chosen], padded[n:], data.y_test[kept])
+
+
+def disturbed(X: Floats, kind: str, level: float, scale: float, seed: int) -> Floats:
+    """Sequences with noise (in standard deviations), shifted or with a stretch missing (of T)."""
+    rng, X = np.random.default_rng(seed), X.astype(np.float64)
+    if kind == "noise":
+        return X + level * scale * rng.standard_normal(X.shape)
+    for one, end in zip(X, ends(X), strict=True):
+        steps = max(1, round(level * end))
+        if kind == "shift":
+            late = steps * rng.choice([-1, 1])
+            one[:end] = one[np.clip(np.arange(end) - late, 0, end - 1)]
+        elif kind == "missing":
+            first = rng.integers(1, max(2, end - steps))
+            one[first : first + steps] = np.nan
+    return X
+
+
+def filled(X: Floats) -> Floats:
+    """For methods that take neither gaps nor unequal lengths: interpolated, and stretched to T."""
+    T = X.shape[1]
+    filled = np.empty(X.shape)
+    for one, end, out in zip(X, ends(X), filled, strict=True):
+        at = np.linspace(0, end - 1, T)
+        for c in range(X.shape[2]):
+            known = np.flatnonzero(~np.isnan(one[:end, c]))
+            out[:, c] = np.interp(at, known, one[known, c]) if len(known) else 0
+    return filled
+
+
+# -- methods ---------------------------------------------------------------------------------------
+
+# Fitted to a draw, a method answers labels and probabilities (or None) for sequences.
+Answer = Callable[[Floats], tuple[NDArray[Any], NDArray[Any] | None]]
+
+
+def _micfast(data: Draw, seed: int, **params: Any) -> Answer:
+    model = ModularInverseClassifier(random_state=seed, nan_policy="omit", **params)
+    model.fit(data.X, data.y)
+
+    def answer(X: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
+        decision = model.decide(X)
+        return decision.labels, decision.probabilities
+
+    return answer
+
+
+def _hull(data: Draw, seed: int, *, views: Any = "raw", pose: Any = None) -> Answer:
+    """The hull of the types alone: what is left if no module is trained."""
+    model = ModularInverseClassifier(
+        random_state=seed,
+        nan_policy="omit",
+        views=views,
+        pose=pose,
+        hull=True,
+        n_modules_per_class=1,
+    ).fit(data.X, data.y)
+    # The modules' votes are left out; the temperatures of both experts of a view are alike.
+    experts: Any = model.experts_
+
+    def answer(X: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
+        found = model.decide(X).view_errors
+        scores = sum(
+            -2 * tau * np.log(found[name] + floor)
+            for name, tau, floor in zip(experts.names, experts.taus, experts.floors, strict=True)
+            if name.endswith("hull")
+        )
+        share = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return model.classes_[scores.argmax(axis=1)], share / share.sum(axis=1, keepdims=True)
+
+    return answer
+
+
+def _nearest(data: Draw, seed: int) -> Answer:
+    X = filled(data.X).reshape(len(data.X), -1)
+
+    def answer(X_new: Floats) -> tuple[NDArray[Any], None]:
+        from scipy.spatial.distance import cdist
+
+        flat = filled(X_new).reshape(len(X_new), -1)
+        return data.y[cdist(flat, X).argmin(axis=1)], None
+
+    return answer
+
+
+def _dtw(data: Draw, seed: int) -> Answer:
+    from tslearn.metrics import cdist_dtw
+
+    X = filled(data.X)
+    radii = sorted({max(1, round(part * X.shape[1])) for part in (0.02, 0.05, 0.1, 0.2, 1.0)})
+
+    def left_out(radius: int) -> float:
+        distances = cdist_dtw(X, sakoe_chiba_radius=radius)
+        np.fill_diagonal(distances, np.inf)
+        return float((data.y[distances.argmin(axis=1)] == data.y).mean())
+
+    best = max(radii, key=left_out) if len(X) <= 200 else radii[1]
+
+    def answer(X_new: Floats) -> tuple[NDArray[Any], None]:
+        distances = cdist_dtw(filled(X_new), X, sakoe_chiba_radius=best)
+        return data.y[distances.argmin(axis=1)], None
+
+    return answer
+
+
+def _aeon(data: Draw, seed: int, *, module: str, name: str) -> Answer:
+    from importlib import import_module
+
+    model = getattr(import_module(f"aeon.classification.{module}"), name)(random_state=seed)
+    model.fit(filled(data.X).swapaxes(1, 2), data.y)
+
+    def answer(X: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
+        proba = model.predict_proba(filled(X).swapaxes(1, 2))
+        return model.classes_[proba.argmax(axis=1)], proba
+
+    return answer
+
+
+def _dollar(data: Draw, seed: int) -> Answer:
+    from dollarpy import Point, Recognizer, Template
+
+    if data.X.shape[2] not in (2, 3):
+        raise NotImplementedError("$P: pen strokes alone")
+
+    def points(one: Floats) -> list[Any]:
+        return [Point(float(step[0]), float(step[1]), 1) for step in np.cumsum(one, axis=0)[::4]]
+
+    known = [Template(i, points(one)) for i, one in enumerate(filled(data.X))]
+    recognizer = Recognizer(known)
+
+    def answer(X: Floats) -> tuple[NDArray[Any], None]:
+        found = [recognizer.recognize(points(one))[0] for one in filled(X)]
+        return data.y[found], None
+
+    return answer
+
+
+_PANEL: dict[str, Any] = {"views": "auto", "pose": "auto", "n_modules_per_class": 1}
+METHODS: dict[str, Callable[[Draw, int], Answer]] = {
+    "plain": partial(_micfast, views="raw", pose=None),
+    "default": _micfast,
+    "views": partial(_micfast, views="auto", pose=None, n_modules_per_class=1),
+    "views and pose": partial(_micfast, **_PANEL),
+    "views, pose and hull": partial(_micfast, hull=True, **_PANEL),
+    "hull": _hull,
+    "hull, views and pose": partial(_hull, views="auto", pose="auto"),
+    "1-NN": _nearest,
+    "DTW": _dtw,
+    "MiniRocket": partial(_aeon, module="convolution_based", name="MiniRocketClassifier"),
+    "QUANT": partial(_aeon, module="interval_based", name="QUANTClassifier"),
+    "$P": _dollar,
+}
+
+
+def measure(name: str, n_examples: int | None, seed: int, method: str) -> dict[str, Any]:
+    """Accuracy, log loss and seconds of one method on one draw; or why it was skipped."""
+    data = draw(name, seed, n_examples)
+    scale = float(np.nanstd(data.X))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            begin = time.perf_counter()
+            answer = METHODS[method](data, seed)
+            fitted = time.perf_counter()
+        except (ImportError, NotImplementedError) as error:
+            return {"skipped": str(error)}
+        result: dict[str, Any] = {"fit_seconds": fitted - begin}
+        classes, rows = np.unique(data.y), np.arange(len(data.y_test))
+        for kind, level in CONDITIONS:
+            X = disturbed(data.X_test, kind, level, scale, seed)
+            begin = time.perf_counter()
+            labels, proba = answer(X)
+            seconds = time.perf_counter() - begin
+            key = f"{kind} {level:g}" if level else kind
+            result[key] = float((labels == data.y_test).mean())
+            if kind == "clean":
+                result["milliseconds"] = 1000 * seconds / len(X)
+            if proba is not None:
+                true = proba[rows, np.searchsorted(classes, data.y_test)]
+                result[f"log loss, {key}"] = float(-np.log(np.maximum(true, 1e-12)).mean())
+    return result
+
+
+# -- all of them -----------------------------------------------------------------------------------
+
+
+def _table(frame: pd.DataFrame, n_examples: Any, base: str) -> str:
+    """Accuracy of each method under each condition, by set and in the mean, and paired gains."""
+    parts = []
+    part = frame[frame["examples"] == str(n_examples)]
+    conditions = [f"{kind} {level:g}" if level else kind for kind, level in CONDITIONS]
+    for data in [*part["data"].unique(), "mean of sets"]:
+        own = part if data == "mean of sets" else part[part["data"] == data]
+        by_seed = own.groupby(["method", "seed"], sort=False)[conditions].mean()
+        rows = []
+        for method in by_seed.index.get_level_values(0).unique():
+            values = by_seed.loc[method]
+            gains = (
+                (values - by_seed.loc[base]).dropna() if base in own["method"].values else values
+            )
+            cells = [with_interval(mean_interval(values[c]), ".3f", 0, 1) for c in conditions]
+            gain = with_interval(mean_interval(gains["clean"]), "+.3f") if method != base else ""
+            rows.append([method, *cells, gain])
+        head = ["method", *conditions, f"clean, against {base}"]
+        parts.append(f"### {data}, {n_examples} examples a class\n\n{markdown(head, rows)}")
+    return "\n".join(parts)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.studies.answers", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--data", choices=(*DEVELOPMENT, *FINAL), action="append")
+    parser.add_argument("--examples", default="4", help="among 1,2,4,8,all; default 4")
+    parser.add_argument("--methods", default=",".join(METHODS), help="default: all")
+    parser.add_argument("--final", action="store_true", help="the sets held back for the end")
+    options = parser.parse_args(argv)
+    options.out.mkdir(parents=True, exist_ok=True)
+    methods = options.methods.split(",")
+    if unknown := [method for method in methods if method not in METHODS]:
+        parser.error(f"--methods: unknown {unknown}, there are {[*METHODS]}")
+    numbers = [None if n == "all" else int(n) for n in options.examples.split(",")]
+    rows: list[dict[str, Any]] = []
+    skipped: dict[str, str] = {}
+    for seed in range(options.seeds):
+        for data in options.data or (FINAL if options.final else DEVELOPMENT):
+            for n in numbers:
+                for method in methods:
+                    name = f"{data}-{n or 'all'}-{seed:04d}-{method}.json".replace(" ", "_")
+                    unit = resume(options.out / name, partial(measure, data, n, seed, method))
+                    if "skipped" in unit:
+                        skipped[method] = unit["skipped"]
+                        continue
+                    key = {
+                        "data": data,
+                        "examples": str(n or "all"),
+                        "seed": seed,
+                        "method": method,
+                    }
+                    rows.append(key | unit)
+    frame = pd.DataFrame(rows)
+    base = "plain" if "plain" in methods else methods[0]
+    text = "\n".join(_table(frame, n or "all", base) for n in numbers)
+    text += "".join(f"\nSkipped: {method}: {reason}\n" for method, reason in skipped.items())
+    write_text(options.out / "answers.csv", frame.to_csv(index=False))
+    write_text(options.out / "answers.md", text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

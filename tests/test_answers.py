@@ -254,6 +254,36 @@ def test_functions_are_views_but_are_not_saved(tmp_path):
         clf.save(tmp_path / "x.safetensors")
 
 
+@needs_kernel
+def test_command_line(tmp_path):
+    from click.testing import CliRunner
+
+    from micfast.cli import main
+
+    np.savez(tmp_path / "data.npz", X=X, y=y)
+    model = tmp_path / "model.safetensors"
+    options = ["fit", tmp_path / "data.npz", "-o", model, "--views", "raw,energy", "--pose"]
+    quick = ["--n-types", "2", "--episodes", "300", "--max-retries", "0"]
+    done = CliRunner().invoke(main, [*map(str, options), *quick])
+    assert done.exit_code == 0, done.output
+    assert "expected accuracy" in done.output
+    assert ModularInverseClassifier.load(model).panel.names == ("raw", "energy")
+
+
+def test_study_disturbs_what_it_says():
+    from bench.studies.answers import CONDITIONS, disturbed, filled
+
+    X = np.random.default_rng(0).standard_normal((6, 40, 2))
+    X[3:, 30:] = np.nan
+    for kind, level in CONDITIONS:
+        Z = disturbed(X, kind, level, 1.0, seed=0)
+        lost = np.isnan(Z).sum() - np.isnan(X).sum()
+        assert (lost > 0) == (kind == "missing")
+        assert kind == "missing" or (np.isnan(Z) == np.isnan(X)).all()
+        assert np.array_equal(Z, X, equal_nan=True) == (kind == "clean")
+        assert np.isfinite(filled(Z)).all()
+
+
 def test_paper_has_no_views():
     clf = ModularInverseClassifier.paper()
     assert (clf.views, clf.pose, clf.hull) == ("raw", None, False)

@@ -12,6 +12,7 @@ import numpy as np
 from micfast.classify.estimator import ModularInverseClassifier
 from micfast.classify.parameters import SettingsParameters
 from micfast.generators.labels import Label
+from micfast.search.pose import Pose
 from micfast.search.solvers import Solver
 from micfast.search.solvers.adam import Adam
 from micfast.search.solvers.levenberg_marquardt import LevenbergMarquardt
@@ -59,6 +60,9 @@ class Adapter(SettingsParameters):
         n_modules_per_class: int = 3,
         solver: Solver | str | None = None,
         distance: str = "mse",
+        views: Any = "raw",
+        pose: Pose | str | None = None,
+        hull: bool = False,
         reject: float | None = None,
         reject_label: Label | None = None,
         standardize: Literal["global", "channel"] | None = "global",
@@ -75,6 +79,9 @@ class Adapter(SettingsParameters):
         self.n_modules_per_class = n_modules_per_class
         self.solver = solver
         self.distance = distance
+        self.views = views
+        self.pose = pose
+        self.hull = hull
         self.reject = reject
         self.reject_label = reject_label
         self.standardize = standardize

@@ -28,6 +28,12 @@ model = functools.partial(common.option, heading="Model")
     help="Modules per class, trained from different seeds; their mean error decides.",
 )
 @model(
+    "--views",
+    default="raw",
+    help="What modules learn to draw: auto, or names with commas, raw among them.",
+)
+@model("--pose", is_flag=True, help="Allow for shifts, tempo and size.")
+@model(
     "--standardize",
     type=click.Choice(("global", "channel", "none")),
     default="global",
@@ -96,12 +102,17 @@ def fit(source: Source, output: str, json_path: str | None, quiet: bool, **optio
     if json_path is not None:
         write_json(json_path, training_json(classifier))
     if not quiet:
-        common.say(f"{classifier.training_report_!r}\nmodel: {output}")
+        common.say(repr(classifier.training_report_))
+        if classifier.expectation_ is not None:
+            common.say(str(classifier.expectation_))
+        common.say(f"model: {output}")
 
 
 def unfitted(
     *,
     modules_per_class: int,
+    views: str,
+    pose: bool,
     standardize: Any,
     seed: int,
     threads: int | None,
@@ -122,6 +133,8 @@ def unfitted(
     classifier = ModularInverseClassifier(
         training=Training.paper(n_episodes, **given) if n_episodes else Training(**given),
         n_modules_per_class=modules_per_class,
+        views=tuple(views.split(",")) if "," in views else views,
+        pose="auto" if pose else None,
         standardize=None if standardize == "none" else standardize,
         random_state=seed,
         n_jobs=threads,

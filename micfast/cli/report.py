@@ -21,6 +21,7 @@ def training_json(classifier: ModularInverseClassifier) -> dict[str, Any]:
     return {
         "micfast": __version__,
         "parameters": parameters(classifier),
+        "expectation": None if classifier.expectation_ is None else vars(classifier.expectation_),
         "classes": [
             {**report, "loss_curve": list(map(float, report["loss_curve"]))}
             for report in classifier.training_report_

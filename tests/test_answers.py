@@ -81,7 +81,9 @@ def test_pose_is_recovered():
     phase = rng.uniform(0, 6, (4, 3, 1))
     angle = np.array([[[1], [2], [3]]]) * t * np.pi / 30 + phase
     X = np.stack([np.sin(angle).mean(axis=1), np.cos(angle + phase).mean(axis=1)], axis=-1)
-    clf = small(n_types=1, type_selection="first", standardize=None, pose=Pose(gain=True))
+    clf = small(
+        n_types=1, type_selection="first", standardize=None, pose=Pose(gain=True, penalty=0)
+    )
     training = Training.paper(2000, max_retries=0, learned_tol=100)
     clf.set_params(training=training).fit(X, range(4))
     drawn = clf.bank_.generate(torch.ones(1, 1), 60)[:, 0]
@@ -104,7 +106,7 @@ def test_pose_is_recovered():
 @needs_kernel
 def test_pose_lowers_the_error(panel):
     plain = small().fit(X, y)
-    posed = small(pose=Pose(gain=True)).fit(X, y)
+    posed = small(pose=Pose(gain=True, penalty=0)).fit(X, y)
     assert posed.banks_ == plain.banks_
     errors, before = posed.decide(X_NEW).module_errors, plain.decide(X_NEW).module_errors
     assert np.mean(errors <= before * 1.02 + 1e-4) > 0.95
@@ -141,7 +143,7 @@ def test_hull_against_quadratic_programming():
 
 def test_leaving_out_is_leaving_out():
     rng = np.random.default_rng(0)
-    types, pose = rng.standard_normal((3, 4, 20, 1)), Pose(gain=True)
+    types, pose = rng.standard_normal((3, 4, 20, 1)), Pose(gain=True, penalty=0.3)
     flat, own = types.reshape(12, 20, 1), np.repeat(np.arange(3), 4)
     left_out = np.tile(np.eye(4, dtype=bool), (3, 1))
     errors = left_out_errors(types, flat, own, left_out, pose, 20, gains=True)
@@ -153,7 +155,9 @@ def test_leaving_out_is_leaving_out():
         np.testing.assert_allclose(np.delete(errors[n], c), np.delete(full, c), rtol=1e-6)
     late = np.concatenate([flat[:1, :1], flat[:1, :-1]], axis=1)
     assert (1.0, 1.0) in grid(Pose(), 20)
-    assert hull_errors(types, late, Pose(gain=False), 20)[0, 0] == pytest.approx(0, abs=1e-8)
+    assert hull_errors(types, late, Pose(gain=False, penalty=0), 20)[0, 0] == pytest.approx(
+        0, abs=1e-8
+    )
 
 
 # -- experts ---------------------------------------------------------------------------------------

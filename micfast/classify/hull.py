@@ -55,6 +55,14 @@ def _posed(types: Floats, pose: Pose | None, n_steps: int) -> Floats:
     ].numpy()
 
 
+def _factors(pose: Pose | None, n_steps: int) -> Floats:
+    """By what errors in each pose of the grid are multiplied."""
+    if pose is None:
+        return np.ones(1)
+    shifts, tempos = np.array(grid(pose, n_steps)).T
+    return pose.factor(shifts, tempos, n_steps)
+
+
 def _alike(X: Floats) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
     """Rows of X (n, D) that miss the same values, and which they have."""
     known = ~np.isnan(X)
@@ -137,12 +145,13 @@ def hull_errors(
     -------
     ndarray of shape (n, C)
     """
-    errors = np.empty((len(X), len(types)))
+    errors, factor = np.empty((len(X), len(types))), _factors(pose, n_steps)
     for rows, A, x, gain in _prepared(types, X, pose, n_steps, gains):
         best = np.full((len(A), len(rows)), np.inf)
         for _, error in _by_subset(A, x, gain, _subsets(types.shape[1])):
             best = np.minimum(best, error)
-        errors[rows] = best.reshape(len(types), -1, len(rows)).min(axis=1).T / max(x.shape[1], 1)
+        best = best.reshape(len(types), -1, len(rows)) * factor[:, None]
+        errors[rows] = best.min(axis=1).T / max(x.shape[1], 1)
     return errors
 
 
@@ -172,7 +181,7 @@ def left_out_errors(
         Infinite where no type is left.
     """
     C, K = types.shape[:2]
-    errors = np.empty((len(X), C))
+    errors, factor = np.empty((len(X), C)), _factors(pose, n_steps)
     for rows, A, x, gain in _prepared(types, X, pose, n_steps, gains):
         m = len(rows)
         best = np.full((C, len(A) // C, m), np.inf)
@@ -184,5 +193,5 @@ def left_out_errors(
             allowed = ~gone[:, subset].any(axis=1)
             without = np.where(allowed, np.minimum(without, error[mine, :, at].T), without)
         best[mine, :, at] = without.T
-        errors[rows] = best.min(axis=1).T / max(x.shape[1], 1)
+        errors[rows] = (best * factor[:, None]).min(axis=1).T / max(x.shape[1], 1)
     return errors

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from micfast.classify.experts import Expectation, Experts, fit_experts
 from micfast.classify.panel import Panel, Panelled
 from micfast.classify.seeds import seed_sequence
 from micfast.generators.labels import Label
+from micfast.search.pose import Pose
 
 __all__ = ["Ask", "own_errors", "weigh", "with_decided_pose"]
 
@@ -25,8 +25,14 @@ Ask = Callable[[NDArray[Any]], Panelled]
 # Noise, in standardised units, under which the experts are asked as well: a view that only works on
 # clean sequences must not get the vote.
 NOISE = (0.2, 0.5)
-# Samples of a class that are left out in turns to decide on gain and offset, at most.
-_MOST_LEFT_OUT = 6
+# Samples of a class that are left out in turns to decide on the pose, at most; the choices, of
+# which the first wins a tie.
+_MOST_LEFT_OUT = 4
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "penalty": (0.3, 0.0, 1.0),
+    "gain": (False, True),
+    "offset": (False, True),
+}
 
 
 def _left_out(types: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.bool_]]:
@@ -48,7 +54,7 @@ def _with_noise(Z: NDArray[Any], entropy: NDArray[np.uint32]) -> list[NDArray[An
 def with_decided_pose(
     panel: Panel, parts: Sequence[NDArray[Any]], entropy: NDArray[np.uint32]
 ) -> Panel:
-    """The panel with the gain and offset of its pose on or off, where they are "auto".
+    """The panel with what is "auto" of its pose decided.
 
     As leaving each of a few samples out of the hull of its class's others says.
 
@@ -60,26 +66,26 @@ def with_decided_pose(
     entropy : ndarray
     """
     pose = panel.pose
-    if pose is None or "auto" not in (pose.gain, pose.offset):
+    if pose is None or "auto" not in (pose.gain, pose.offset, pose.penalty):
         return panel
     K = min(_MOST_LEFT_OUT, *map(len, parts))
     rng = np.random.default_rng(seed_sequence(entropy, None, "pose"))
     types = np.stack([part[rng.permutation(len(part))[:K]] for part in parts]).astype(np.float64)
     sequences, own, left_out = _left_out(types)
-    choices = [(False, True) if one == "auto" else (one,) for one in (pose.gain, pose.offset)]
-    best, lowest = None, np.inf
-    for gain, offset in itertools.product(*choices):
-        tried = dataclasses.replace(panel, pose=pose.replace(gain=gain, offset=offset))
-        errors = [
-            np.stack(tried.left_out_errors(types, level, own, left_out))
-            for level in _with_noise(sequences, entropy)
-        ]
+    levels = _with_noise(sequences, entropy)[:2]
+
+    def log_loss(pose: Pose) -> float:
+        tried = dataclasses.replace(panel, pose=pose)
+        errors = [np.stack(tried.left_out_errors(types, one, own, left_out)) for one in levels]
         _, expected = fit_experts(panel.views.names, errors, own, "left out")
-        loss = np.inf if expected is None else expected.log_loss
-        if best is None or loss < lowest:
-            best, lowest = tried, loss
-    assert best is not None
-    return best
+        return np.inf if expected is None else expected.log_loss
+
+    # One after the other: each as the ones before it were decided.
+    automatic = [name for name in _CHOICES if getattr(pose, name) == "auto"]
+    pose = pose.replace(**{name: _CHOICES[name][0] for name in automatic})
+    for name in automatic:
+        pose = min((pose.replace(**{name: value}) for value in _CHOICES[name]), key=log_loss)
+    return dataclasses.replace(panel, pose=pose)
 
 
 def weigh(

@@ -7,7 +7,9 @@ a lattice of latents, then Gauss-Newton steps in turns with the solver's on the 
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -55,6 +57,9 @@ class Pose(Settings):
         sequence says.
     offset : bool or "auto"
         Whether each channel's level is free, by at most 0.3 standard deviations.
+    penalty : float or "auto"
+        Errors are multiplied by one plus this times the squares of shift and tempo, each as a part
+        of its bound: an answer with less change is better.
 
     Raises
     ------
@@ -67,6 +72,7 @@ class Pose(Settings):
     tempo: float = 0.07
     gain: bool | Literal["auto"] = "auto"
     offset: bool | Literal["auto"] = False
+    penalty: float | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         for field, below in (("shift", 1.0), ("tempo", 0.5)):
@@ -74,6 +80,15 @@ class Pose(Settings):
         for field in ("gain", "offset"):
             if not isinstance(getattr(self, field), bool):
                 check_choice("Pose", field, getattr(self, field), ("auto",))
+        if self.penalty != "auto":
+            self.set("penalty", check_number("Pose", "penalty", self.penalty))
+
+    def factor(self, shift: Any, tempo: Any, n_steps: int) -> Any:
+        """By what errors at this shift (in steps) and tempo are multiplied; arrays or tensors."""
+        if self.penalty == "auto":
+            raise ValueError("Pose: penalty must be decided")
+        steps, change = max(self.shift * n_steps, 1e-12), max(self.tempo, 1e-12)
+        return 1 + self.penalty * ((shift / steps) ** 2 + ((tempo - 1) / change) ** 2)
 
 
 def pose_of(value: Any) -> Pose | None:
@@ -118,12 +133,13 @@ class PosedResult(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """Largest shift in steps, change of tempo, gain and offset (M,) of each module."""
+    """Largest shift in steps, change of tempo, gain and offset (M,); the penalty of a pose."""
 
     shift: float
     tempo: float
     gain: Tensor
     offset: Tensor
+    factor: Callable[[Tensor, Tensor], Tensor]
 
 
 def bounds_of(pose: Pose, n_steps: int, gains: Tensor) -> Bounds:
@@ -133,6 +149,7 @@ def bounds_of(pose: Pose, n_steps: int, gains: Tensor) -> Bounds:
         pose.tempo,
         MOST_GAIN ** (gains * float(pose.gain is True)),
         MOST_OFFSET * gains * float(pose.offset is True),
+        functools.partial(pose.factor, n_steps=n_steps),
     )
 
 
@@ -211,8 +228,11 @@ def _coarse(
     product = values @ drawn.mT  # (m, N, poses G)
     most = bounds.gain.double()[:, None, None]
     gain = (product / squares.clamp_min(1e-12)).clamp(1 / most, most)
-    distance = gain * (gain * squares - 2 * product)
-    scale = values.square().sum(dim=1) + squares.amax(dim=2)
+    size = values.square().sum(dim=1)
+    distance = (size[:, None] + gain * (gain * squares - 2 * product)).clamp_min(0)
+    shifts, tempos = torch.tensor(poses, dtype=size.dtype, device=size.device).unbind(dim=1)
+    distance = distance * bounds.factor(shifts, tempos).repeat_interleave(len(latents))
+    scale = size + squares.amax(dim=2)
     index = torch.round(distance / (_TIE * scale[..., None])).argmin(dim=2)
     return index // len(latents), latents[index % len(latents)]
 
@@ -272,7 +292,7 @@ def _lay(sums: _Sums, y: Tensor, shift: Tensor, tempo: Tensor, bounds: Bounds) -
         limit = bounds.offset[:, None, None]
         offset = torch.minimum(torch.maximum(rest.sum(dim=-2) / sums.per_channel, -limit), limit)
         rest = sums.mask(rest - offset[..., None, :])
-    error = rest.square().sum(dim=(-2, -1)) / sums.all
+    error = rest.square().sum(dim=(-2, -1)) / sums.all * bounds.factor(shift, tempo)
     return Fit(error, shift, tempo, gain, offset)
 
 
@@ -395,7 +415,7 @@ def search_posed(
     solver : Solver
         Its iterations are split in two halves, between which the pose is improved.
     pose : Pose
-        With ``gain`` and ``offset`` decided.
+        Decided: nothing "auto".
     n_steps : int
         Length of which ``pose.shift`` is a part.
     gains : list of bool

@@ -42,10 +42,10 @@ def _dense(weights: Sequence[Tensor], structure: Structure) -> tuple[list[Tensor
     return launch.dense(*weights), Structure(structure.latent, structure.output, *more)
 
 
-def _like(structure: Structure, empty: Tensor) -> tuple[Tensor, Tensor]:
-    """Tensors for what belongs to b_first and b_state; empty where there is none."""
+def _like(structure: Structure, W_ih: Tensor) -> tuple[Tensor, ...]:
+    """Tensors for what belongs to b_first and b_state; (M, 0) where there is none."""
     more = (structure.b_first, structure.b_state)
-    return tuple(empty.new_empty(0 if t is None else t.shape) for t in more)  # type: ignore[return-value]
+    return tuple(W_ih.new_empty((len(W_ih), 0) if t is None else t.shape) for t in more)
 
 
 def _given(tensors: Sequence[Tensor]) -> list[int]:
@@ -113,7 +113,7 @@ def _generate_backward(*arguments: Any) -> tuple[Tensor, ...]:
     latents, d_outputs = launch.dense(latents, d_outputs)
     d_weights = [torch.empty_like(w) for w in weights]
     d_latents = torch.empty_like(latents)
-    more = _like(structure, latents)
+    more = _like(structure, weights[0])
     launch.run(
         where,
         latents,
@@ -203,7 +203,7 @@ def _reference_vjp(
         draw = _reference_of(d_outputs.shape[2], kind, more)
         found = iter(_vjp(draw, primals, d_outputs))
         first = [next(found) for _ in range(6)]
-        empty = first[0].new_empty(0)
+        empty = first[0].new_empty(len(first[0]), 0)
         return (*first, *(empty if tensor is None else next(found) for tensor in more))
 
     return gradients
@@ -460,7 +460,7 @@ def _train(*arguments: Any) -> tuple[Tensor, ...]:
     initial, structure = _dense(weights, structure)
     type_sets, set_index, noise_in, noise_out, seeds = launch.dense(*fleet)
     trained = [torch.empty_like(w) for w in initial]
-    more = _like(structure, type_sets)
+    more = _like(structure, initial[0])
     loss_curve = type_sets.new_empty(sizes[0], n_curve)
     if type_sets.is_cuda:  # what check_train() has not looked at
         valid = _has_valid_fleet_values(type_sets, set_index, noise_in, noise_out)

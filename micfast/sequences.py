@@ -7,6 +7,7 @@ end.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -261,7 +262,7 @@ class Sequences:
 
 def is_lazy(X: Any) -> bool:
     """Whether X is a Dask array, or sequences read from one."""
-    return is_dask(X.values if isinstance(X, Sequences) else X)
+    return "dask.array" in sys.modules and is_dask(X.values if isinstance(X, Sequences) else X)
 
 
 def is_table(X: Any) -> bool:

@@ -167,7 +167,7 @@ def test_training_is_the_reference_s(structure, omit_nan):
 def test_training_keeps_the_structure():
     weights = random_weights(("tanh_state", 2, "sigmoid", True), 2, 4, 3, 2)
     types = torch.rand(2, 3, 6, 2).double()
-    trained = train(GeneratorBank(weights), types, Training(n_episodes=20), seeds=[0, 1]).bank
+    trained = train(GeneratorBank(weights), types, Training.paper(20), seeds=[0, 1]).bank
     assert trained.weights.decoder == weights.decoder
     assert not torch.equal(trained.weights.b_state, weights.b_state)
     assert torch.equal(trained.weights.scale, weights.scale)

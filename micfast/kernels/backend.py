@@ -150,10 +150,12 @@ def resolve_backend(backend: str, device: torch.device | str = "cpu") -> str:
     kind = device.type
     on_gpu = device if kind == "cuda" else None
     if backend == "auto":
-        if kind not in ("cpu", "cuda"):
+        if kind == "cpu":
+            return "torch" if extension is None else "cpu"
+        if kind != "cuda":
             return "torch"
         reason = why_missing(kind, on_gpu)
-        if reason is not None and on_gpu is not None and _load_cuda()[0] is not None:
+        if reason is not None and _load_cuda()[0] is not None:
             _warn_of_fallback(device.index or 0, reason)
         return kind if reason is None else "torch"
     reason = why_missing(backend, on_gpu)

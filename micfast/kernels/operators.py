@@ -388,11 +388,12 @@ def _run_search(
     if not return_history:
         addresses[-2:] = [0, 0]
     missing = extents_in_order(targets, _longest) if omit_nan else []
+    strides = [0 if n == 1 else step for n, step in zip(init.shape, init.stride(), strict=True)]
     search = (
         (M, N * n_starts, T, H, K, O),
         launch.weight_arguments(weights, structure),
         launch.addresses([targets, init]),
-        [*(0 if init.shape[a] == 1 else init.stride(a) for a in range(3)), N * (targets.dim() - 3)],
+        [*strides[:3], N * (targets.dim() - 3)],
         (n_starts, n_iter),
         tol,
         addresses,

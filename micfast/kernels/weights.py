@@ -123,7 +123,7 @@ class Weights:
     @property
     def structure(self) -> Structure:
         """All but the five tensors, as the operators and their reference take it."""
-        more = (getattr(self, name) for name in _MORE)
+        more = self.b_first, self.b_state, self.scale, self.shift
         return Structure(self.decoder.latent, self.decoder.output, *more)
 
     # -- new weights from these ------------------------------------------------------------------

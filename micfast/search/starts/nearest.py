@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import ClassVar
 
 import torch
@@ -146,7 +147,9 @@ def nearest(
         )
         whole = draw(candidates) if len(portions) == 1 else None
         for modules, rows in _blocks(len(chosen), N, n_pairs):
-            drawn = map(draw, portions) if whole is None else [(y[modules] for y in whole)]
+            drawn = (
+                map(draw, portions) if whole is None else [tuple(map(itemgetter(modules), whole))]
+            )
             index = _least_distant(drawn, x[rows], known[rows] if omit_nan else None, n_starts)
             found[first : first + len(chosen)][modules, rows] = candidates[index]
     return found

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 # Errors are at least this part of the median one: a class cannot win by drawing to the last bit.
 _LEAST_ERROR = 1e-4
 # Standard deviations of the prior: of log(tau) around their common value, and of that around 0.
-_SPREAD, _COMMON = 0.5, 1.0
+_SPREAD, _COMMON = 1.0, 1.0
 _Z95 = 1.959964
 
 

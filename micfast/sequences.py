@@ -127,7 +127,7 @@ class Sequences:
             _check_channels(X, n_channels, name)
             return X
         check_choice(name, "nan_policy", nan_policy, NAN_POLICIES)
-        if is_dask(X):
+        if not isinstance(X, np.ndarray) and is_dask(X):
             of_objects = X.dtype == object and X.ndim == 1
             values, is_table = (X, False) if of_objects else _three_dimensional(X, n_channels, name)
             n_steps, n_read = (0, 0) if of_objects else values.shape[1:]

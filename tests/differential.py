@@ -138,6 +138,8 @@ def distance(job: str, got: list[Tensor], expected: list[Tensor]) -> float:
     worst = 0.0
     for a, b in zip(got, expected, strict=True):
         assert a.shape == b.shape
+        if not b.numel():  # what these modules do not have
+            continue
         difference = (a.double() - b).abs()
         largest = b.abs() if job.startswith("invert") else b.abs().max()
         relative = float((difference / largest.clamp_min(1e-30)).max())

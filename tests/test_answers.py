@@ -103,6 +103,7 @@ def test_pose_is_recovered():
         assert ("3 steps late, 6 % slower" in words) == (shift > 0), words
 
 
+@pytest.mark.slow
 @needs_kernel
 def test_pose_lowers_the_error(panel):
     plain = small().fit(X, y)
@@ -209,6 +210,7 @@ def test_picture_says_the_pose(panel):
     assert words in display.ax_.get_title(loc="left")
 
 
+@pytest.mark.slow
 @needs_kernel
 def test_classes_come_and_go(panel, tmp_path):
     clf = saved(panel, tmp_path / "panel.safetensors")
@@ -221,6 +223,7 @@ def test_classes_come_and_go(panel, tmp_path):
     np.testing.assert_allclose(clf.decide(X_NEW).errors, before, rtol=1e-4)
 
 
+@pytest.mark.slow
 @needs_kernel
 def test_sequences_of_unequal_length_and_with_gaps(panel):
     cut = [one[: 7 + n % 4] for n, one in enumerate(X)]
@@ -258,6 +261,7 @@ def test_functions_are_views_but_are_not_saved(tmp_path):
         clf.save(tmp_path / "x.safetensors")
 
 
+@pytest.mark.slow
 @needs_kernel
 def test_command_line(tmp_path, capsys):
     from micfast.cli import main

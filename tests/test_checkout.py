@@ -109,7 +109,7 @@ def test_bench_refuses(checkout, installed):
 def test_pytest_in_a_checkout_tests_the_installed_package(command, checkout, tmp_path):
     """With the path as ``pip install`` leaves it: no variable names the installed package."""
     (checkout / "tests").mkdir()
-    for name in ("checkout.py", "conftest.py", "helpers.py"):
+    for name in ("checkout.py", "conftest.py", "emulation.py", "helpers.py"):
         shutil.copy(ROOT / "tests" / name, checkout / "tests")
     shutil.copy(ROOT / "pyproject.toml", checkout)
     (checkout / "tests" / "test_one.py").write_text(

@@ -16,7 +16,12 @@ from micfast.kernels.decoder import LATENTS, OUTPUTS
 
 # Modules, targets, steps, hidden units, inputs, outputs: one of all; more than a block of lanes and
 # a rest; few targets of wide modules (units in the lanes); one target of many modules.
-SIZES = [(1, 1, 1, 1, 1, 1), (2, 17, 5, 6, 3, 2), (1, 3, 4, 37, 2, 3), (19, 1, 3, 4, 5, 1)]
+SIZES = [
+    (1, 1, 1, 1, 1, 1),
+    pytest.param((2, 17, 5, 6, 3, 2), marks=pytest.mark.slow),
+    pytest.param((1, 3, 4, 37, 2, 3), marks=pytest.mark.slow),
+    (19, 1, 3, 4, 5, 1),
+]
 CLOSE = {
     torch.float64: {"rtol": 1e-8, "atol": 1e-9},
     torch.float32: {"rtol": 2e-3, "atol": 2e-4},

@@ -37,9 +37,9 @@ _DRAWN = 'str latent="first", str output="identity", Tensor? b_first=None, Tenso
 _STRUCTURE = f"{_DRAWN}, Tensor? scale=None, Tensor? shift=None"
 
 
-def _dense(weights: Sequence[Tensor], structure: Structure) -> tuple[list[Tensor], Structure]:
+def _dense(structure: Structure, *tensors: Tensor) -> tuple[Structure, list[Tensor]]:
     more = [None if t is None else launch.dense(t)[0] for t in structure[2:]]
-    return launch.dense(*weights), Structure(structure.latent, structure.output, *more)
+    return Structure(structure.latent, structure.output, *more), launch.dense(*tensors)
 
 
 def _like(structure: Structure, W_ih: Tensor) -> tuple[Tensor, ...]:
@@ -79,8 +79,7 @@ def _generate(*arguments: Any) -> Tensor:
     *weights, latents, n_steps = arguments[:7]
     structure = Structure(*arguments[7:])
     sizes = _check_generate("generate", weights, latents, n_steps, structure)
-    weights, structure = _dense(weights, structure)
-    (latents,) = launch.dense(latents)
+    structure, (*weights, latents) = _dense(structure, *weights, latents)
     outputs = latents.new_empty(*sizes[:3], sizes[5])
     launch.run(
         "generate",
@@ -109,8 +108,7 @@ def _generate_backward(*arguments: Any) -> tuple[Tensor, ...]:
     sizes = _check_generate(where, weights, latents, d_outputs.shape[2], structure)
     M, N, T, _, _, O = sizes
     check_shape(where, "d_outputs", d_outputs, latents, "(M, N, T, O)", M, N, T, O)
-    weights, structure = _dense(weights, structure)
-    latents, d_outputs = launch.dense(latents, d_outputs)
+    structure, (*weights, latents, d_outputs) = _dense(structure, *weights, latents, d_outputs)
     d_weights = [torch.empty_like(w) for w in weights]
     d_latents = torch.empty_like(latents)
     more = _like(structure, weights[0])
@@ -381,8 +379,7 @@ def _run_search(
         )
     require(n_iter >= 0, where, "n_iter", "at least 0", n_iter)
     require(tol >= 0, where, "tol", "at least 0", tol)
-    weights, structure = _dense(weights, structure)
-    targets, init = launch.dense(targets, init)
+    structure, (*weights, targets, init) = _dense(structure, *weights, targets, init)
     outputs = _search_outputs(weights[0], targets, init, n_iter, return_history)
     addresses = launch.addresses(outputs)
     if not return_history:
@@ -458,8 +455,9 @@ def _train(*arguments: Any) -> tuple[Tensor, ...]:
     sizes = check_train(weights, fleet, n_episodes, n_curve, omit_nan, structure)
     check_adam("train", *adam)
     n_curve = min(n_curve, n_episodes)
-    initial, structure = _dense(weights, structure)
-    type_sets, set_index, noise_in, noise_out, seeds = launch.dense(*fleet)
+    structure, (*initial, type_sets, set_index, noise_in, noise_out, seeds) = _dense(
+        structure, *weights, *fleet
+    )
     trained = [torch.empty_like(w) for w in initial]
     more = _like(structure, initial[0])
     loss_curve = type_sets.new_empty(sizes[0], n_curve)

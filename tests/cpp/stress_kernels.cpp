@@ -277,7 +277,7 @@ Outputs<T> run(const KernelSet<T>& kernels, int job, const Inputs<T>& in, int n_
     }
     run_job(kernels.train_projected, p, n_threads, watch);
   } else if (job == kTrainLM) {
-    if (s.hidden_size > 13) return out;  // minutes under a sanitizer, and gigabytes
+    if (s.hidden_size > 8) return out;  // minutes under a sanitizer
     TrainLMProblem<T> p{};
     p.sizes = s;
     p.sizes.n_targets = s.input_size;

@@ -41,7 +41,7 @@ class ProjectedLM(Method):
 
     name: ClassVar[str] = "lm"
     max_jacobians: int = 30
-    n_noisy: int = 3
+    n_noisy: int = 1
 
     def __post_init__(self) -> None:
         where = type(self).__name__

@@ -90,7 +90,7 @@ class ModularInverseClassifier(
         the squared cost of dynamic time warping without a band. The search minimises the mean
         squared error in both cases.
     views : "auto", str, or tuple of str and functions, default="raw"
-        What modules learn to draw, see :mod:`micfast.classify.views`: "raw", the sequence itself;
+        What modules learn to draw, see ``docs/answers.md``: "raw", the sequence itself;
         "difference", "energy", "autocorrelation", "znorm"; or a function of standardised sequences
         (n, T, C). "auto" is ("raw", "difference", "energy"). Each view has ``n_modules_per_class``
         modules of its own, and their errors are multiplied.

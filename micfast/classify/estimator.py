@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -252,6 +253,7 @@ class ModularInverseClassifier(
     _all_modules: list[GeneratorBank]
     _panel: Panel | None
     _shown_types: NDArray[np.float64] | None
+    _thresholds: tuple[float, NDArray[np.float64]]
     banks_: list[GeneratorBank]
     calibration_: list[dict[str, NDArray[np.float64]]]
     channel_names_in_: tuple[str, ...] | None
@@ -340,13 +342,19 @@ class ModularInverseClassifier(
         reject = _NOVELTY_REJECT if self.reject is None else self.reject
         if "calibration_" not in self.__dict__:
             check_is_fitted(self)  # raises
-        if reject not in self._thresholds:  # the quantiles cost as much as a short search
-            samples = [one["samples"] for one in self.calibration_]
-            if (experts := self.experts_) is not None:
-                samples = [experts.combine(one["experts"]) for one in self.calibration_]
-            own = [calibration.threshold(one, reject) for one in samples]
-            self._thresholds[reject] = np.array(own)
-        return self._thresholds[reject].copy()
+        # Kept by fit, since the quantiles cost as much as a short search.
+        kept_for, kept = self._thresholds
+        return kept.copy() if kept_for == reject else self._thresholds_for(reject)
+
+    def _thresholds_for(self, reject: float) -> NDArray[np.float64]:
+        samples = [one["samples"] for one in self.calibration_]
+        if (experts := self.experts_) is not None:
+            samples = [experts.combine(one["experts"]) for one in self.calibration_]
+        return np.array([calibration.threshold(one, reject) for one in samples])
+
+    def _keep_thresholds(self) -> None:
+        reject = _NOVELTY_REJECT if self.reject is None else self.reject
+        self._thresholds = (reject, self._thresholds_for(reject))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -415,6 +423,7 @@ class ModularInverseClassifier(
             fitted = self._fit_classes(labels, parts, stacklevel=3, client=client)
             self.restore(fitted, classes)
             self._weigh(labels, parts)
+            self._keep_thresholds()
         except BaseException:
             # Ctrl-C in a second fit: better the old model than old modules in new units.
             self.__dict__ = before
@@ -888,7 +897,7 @@ class ModularInverseClassifier(
             classes_=classes,
             _all_modules=fitting.all_modules(fitted),
             _shown_types=None,
-            _thresholds={},  # by `reject`
+            _thresholds=(math.nan, np.empty(0)),
         )
 
     @property
@@ -901,6 +910,7 @@ class ModularInverseClassifier(
     ) -> None:
         """Set what was fitted of views and pose."""
         self.__dict__.update(_panel=panel, experts_=experts, expectation_=expectation)
+        self._keep_thresholds()
 
     def fitted_classes(self) -> list[fitting.FittedClass]:
         """The fitted attributes, class by class."""
@@ -924,6 +934,7 @@ class ModularInverseClassifier(
     def _set_classes(self, fitted: list[fitting.FittedClass], classes: np.ndarray) -> None:
         order = np.argsort(classes)
         self.restore([fitted[c] for c in order], classes[order])
+        self._keep_thresholds()
 
     # -- steps of fitting ----------------------------------------------------------------------
 

@@ -352,7 +352,8 @@ class ModularInverseClassifier(
             samples = [experts.combine(one["experts"]) for one in self.calibration_]
         return np.array([calibration.threshold(one, reject) for one in samples])
 
-    def _keep_thresholds(self) -> None:
+    def keep_thresholds(self) -> None:
+        """Keep what :attr:`thresholds_` are, once all else is fitted or restored."""
         reject = _NOVELTY_REJECT if self.reject is None else self.reject
         self._thresholds = (reject, self._thresholds_for(reject))
 
@@ -423,7 +424,7 @@ class ModularInverseClassifier(
             fitted = self._fit_classes(labels, parts, stacklevel=3, client=client)
             self.restore(fitted, classes)
             self._weigh(labels, parts)
-            self._keep_thresholds()
+            self.keep_thresholds()
         except BaseException:
             # Ctrl-C in a second fit: better the old model than old modules in new units.
             self.__dict__ = before
@@ -910,7 +911,6 @@ class ModularInverseClassifier(
     ) -> None:
         """Set what was fitted of views and pose."""
         self.__dict__.update(_panel=panel, experts_=experts, expectation_=expectation)
-        self._keep_thresholds()
 
     def fitted_classes(self) -> list[fitting.FittedClass]:
         """The fitted attributes, class by class."""
@@ -934,7 +934,7 @@ class ModularInverseClassifier(
     def _set_classes(self, fitted: list[fitting.FittedClass], classes: np.ndarray) -> None:
         order = np.argsort(classes)
         self.restore([fitted[c] for c in order], classes[order])
-        self._keep_thresholds()
+        self.keep_thresholds()
 
     # -- steps of fitting ----------------------------------------------------------------------
 

@@ -152,6 +152,7 @@ def _from_parts(
     ]
     estimator.restore_panel(*(restored or (None, None, None)))
     estimator.restore(fitted, _labels_from_json(bank.classes, document["class_dtype"]))
+    estimator.keep_thresholds()
     estimator.n_timesteps_in_, estimator.n_channels_in_ = T, C
     estimator.n_features_in_ = T * C
     names = document["feature_names_in"]

@@ -30,6 +30,10 @@ _LETTERS = {
 }
 
 
+# One object, set in __post_init__: torch.compile traces neither its making nor its being a default.
+_PLAIN = Decoder()
+
+
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Weights:
     """Weights of M generators of one size and structure; iterating gives the five tensors.
@@ -67,7 +71,7 @@ class Weights:
     W_out: Tensor
     b_out: Tensor
     _: KW_ONLY
-    decoder: Decoder = field(default_factory=Decoder)
+    decoder: Decoder = None  # type: ignore[assignment]
     b_first: Tensor | None = None
     b_state: Tensor | None = None
     scale: Tensor | None = None
@@ -78,6 +82,8 @@ class Weights:
     output_size: int = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.decoder is None:
+            object.__setattr__(self, "decoder", _PLAIN)
         if not isinstance(self.decoder, Decoder) or self.decoder.feeds_back:
             raise ValueError(
                 "Weights: decoder must be a Decoder without feeds_back, which other weights "
@@ -96,7 +102,7 @@ class Weights:
 
     def __repr__(self) -> str:
         parts = [f"{name}={getattr(self, name)}" for name in _SIZES]
-        if self.decoder != Decoder():
+        if self.decoder != _PLAIN:
             parts.append(f"decoder={self.decoder}")
         return f"Weights({', '.join(parts)})"
 
@@ -221,7 +227,7 @@ class Weights:
         for name in _MORE:
             if prefix + name in tensors:
                 found[name] = tensors.pop(prefix + name)
-        return cls(**found, decoder=Decoder() if decoder is None else decoder)
+        return cls(**found, decoder=_PLAIN if decoder is None else decoder)
 
 
 def check_weights(

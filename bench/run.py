@@ -130,16 +130,9 @@ def run_suite(
         result["rows"] = measure_load(n_threads, quick)
         result["seconds"] = time.perf_counter() - start
         return result
-    if suite == "drop-in":
-        result["rows"] = measure_dropin(n_threads, quick, say)
-        result["seconds"] = time.perf_counter() - start
-        return result
-    if suite == "dask":
-        result["rows"] = measure_dask(n_threads, quick, say)
-        result["seconds"] = time.perf_counter() - start
-        return result
-    if suite == "learning":
-        result["rows"] = measure_learning(n_threads, quick, say)
+    own = {"drop-in": measure_dropin, "dask": measure_dask, "learning": measure_learning}
+    if suite in own:
+        result["rows"] = own[suite](n_threads, quick, say)
         result["seconds"] = time.perf_counter() - start
         return result
     if suite == "solvers":

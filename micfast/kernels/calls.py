@@ -175,10 +175,9 @@ def train_projected(
     report: Report,
 ) -> TrainProjectedResult:
     """Run the operator ``train_projected``: ``fleet`` and ``settings`` in the schema's order."""
-    training_operators.check_train_projected([*weights], fleet, settings)
-    definition: Callable[..., TrainProjectedResult] = reference_projected.train_projected
-    found = _run_on_cpu("train_projected", definition, weights, fleet, settings, execution, report)
-    return TrainProjectedResult(*found)
+    return TrainProjectedResult(
+        *_run_on_cpu("train_projected", weights, fleet, settings, execution, report)
+    )
 
 
 def train_lm(
@@ -189,15 +188,21 @@ def train_lm(
     report: Report,
 ) -> TrainLMResult:
     """Run the operator ``train_lm``: ``fleet`` and ``settings`` in the schema's order."""
-    training_operators.check_train_lm([*weights], fleet, settings)
-    definition: Callable[..., TrainLMResult] = reference_lm.train_lm
-    found = _run_on_cpu("train_lm", definition, weights, fleet, settings, execution, report)
-    return TrainLMResult(*found)
+    return TrainLMResult(*_run_on_cpu("train_lm", weights, fleet, settings, execution, report))
+
+
+# What the operator checks, and what it computes.
+_EXACT_READ_OUT: dict[str, tuple[Callable[..., Any], Callable[..., Sequence[Tensor]]]] = {
+    "train_projected": (
+        training_operators.check_train_projected,
+        reference_projected.train_projected,
+    ),
+    "train_lm": (training_operators.check_train_lm, reference_lm.train_lm),
+}
 
 
 def _run_on_cpu(
     name: str,
-    definition: Callable[..., Sequence[Tensor]],
     weights: Weights,
     fleet: tuple[Tensor, ...],
     settings: tuple,
@@ -213,6 +218,8 @@ def _run_on_cpu(
         )
     if execution.backend == "torch" or resolve_backend("auto", "cpu") == "torch":
         resolve_backend(execution.backend, device)
+        check, definition = _EXACT_READ_OUT[name]
+        check([*weights], fleet, settings)
         with _plain_torch():
             usable = _usable(tensors)
             return definition(usable[:5], *usable[5:], *settings, progress=report)

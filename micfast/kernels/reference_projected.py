@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from micfast.kernels.reference import generate
-from micfast.kernels.reference_training import philox_normal
+from micfast.kernels.reference_training import INPUT_STREAM, TARGET_STREAM, philox_normal
 
 __all__ = [
     "LEAST_BIAS_CURVATURE",
@@ -29,7 +29,6 @@ __all__ = [
     "train_projected",
 ]
 
-_INPUT_STREAM, _TARGET_STREAM = 1, 2
 _WARM_UP_STEPS = 100
 # Keeps the system of a channel without any value solvable; too small to be seen otherwise.
 LEAST_BIAS_CURVATURE = 1e-30
@@ -131,9 +130,9 @@ def _noisy_step(
             latents[m, k, k] = 1
             episode = step * K + k
             if noise_in:
-                latents[m, k] += noise_in * philox_normal(seed, episode, _INPUT_STREAM, K)
+                latents[m, k] += noise_in * philox_normal(seed, episode, INPUT_STREAM, K)
             if noise_out:
-                noise[m, k] = noise_out * philox_normal(seed, episode, _TARGET_STREAM, size)
+                noise[m, k] = noise_out * philox_normal(seed, episode, TARGET_STREAM, size)
     x, moved = (torch.as_tensor(a).to(types) for a in (latents.clip(0, 1), noise))
     return x, types + moved.view_as(types)
 

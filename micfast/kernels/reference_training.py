@@ -14,9 +14,17 @@ from torch import Tensor
 
 from micfast.kernels.reference import Structure, generate, mean_squared_error
 
-__all__ = ["TrainResult", "philox_4x32", "philox_normal", "sample_episode", "train"]
+__all__ = [
+    "INPUT_STREAM",
+    "TARGET_STREAM",
+    "TrainResult",
+    "philox_4x32",
+    "philox_normal",
+    "sample_episode",
+    "train",
+]
 
-_STREAM_TYPE, _STREAM_INPUT, _STREAM_TARGET = 0, 1, 2
+_TYPE_STREAM, INPUT_STREAM, TARGET_STREAM = 0, 1, 2
 
 
 class TrainResult(NamedTuple):
@@ -104,13 +112,13 @@ def sample_episode(
     target : float64 array of shape (T, O)
     """
     n_types = types.shape[0]
-    words = _philox_words(seed, episode, _STREAM_TYPE, 1)[0]
+    words = _philox_words(seed, episode, _TYPE_STREAM, 1)[0]
     index = (int(words[0]) * n_types) >> 32
     drawn = types[index, (int(words[1]) * types.shape[1]) >> 32]
     x = np.zeros(n_types)
     x[index] = 1.0
-    x = np.clip(x + noise_in * philox_normal(seed, episode, _STREAM_INPUT, n_types), 0, 1)
-    noise = philox_normal(seed, episode, _STREAM_TARGET, drawn.size)
+    x = np.clip(x + noise_in * philox_normal(seed, episode, INPUT_STREAM, n_types), 0, 1)
+    noise = philox_normal(seed, episode, TARGET_STREAM, drawn.size)
     return x, drawn + noise_out * noise.reshape(drawn.shape)
 
 

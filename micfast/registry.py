@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 __all__ = ["Registry"]
 
 _Entry = TypeVar("_Entry")
+_Object = TypeVar("_Object")
 
 
 class Registry(Generic[_Entry]):
@@ -21,6 +22,8 @@ class Registry(Generic[_Entry]):
         The package whose modules register their entries. They are imported on first lookup.
     kind : str
         What an entry is, for messages.
+    base : type
+        The class that all entries derive from, if they are classes.
 
     Examples
     --------
@@ -29,8 +32,8 @@ class Registry(Generic[_Entry]):
     'Uniform'
     """
 
-    def __init__(self, package: str, kind: str) -> None:
-        self._package, self.kind = package, kind
+    def __init__(self, package: str, kind: str, base: Any = object) -> None:
+        self._package, self.kind, self._base = package, kind, base
         self._entries: dict[str, _Entry] = {}
         self._complete = False
 
@@ -67,6 +70,25 @@ class Registry(Generic[_Entry]):
                 f"{self.kind} must be one of {', '.join(map(repr, self.names()))}, got {name!r}"
             )
         return self._entries[name]
+
+    def resolve(self: Registry[type[_Object]], value: Any) -> _Object:
+        """Give the object that a user asked for: by name, or as given.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is neither.
+        """
+        if isinstance(value, self._base):
+            return value
+        if isinstance(value, str):
+            return self[value]()
+        noun = self._base.__name__.lower()
+        article = "an" if noun[0] in "aeiou" else "a"
+        raise TypeError(
+            f"{self.kind} must be {article} {noun} object or one of "
+            f"{', '.join(map(repr, self))}, got {value!r}"
+        )
 
     def __contains__(self, name: object) -> bool:
         return name in self.names()

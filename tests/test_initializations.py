@@ -6,7 +6,7 @@ import torch
 
 from micfast import GeneratorBank, Training, train
 from micfast.training.errors import variance
-from micfast.training.initializations import INITIALIZATIONS, initialization_of
+from micfast.training.initializations import INITIALIZATIONS
 from micfast.training.initializations.matched import Matched
 from micfast.training.methods.projected import ProjectedAdam
 
@@ -24,7 +24,7 @@ def sinusoids(n_steps, frequencies, n_channels=1, seed=0):
 
 def relative_errors(types, initialization, hidden_size=10):
     """Of modules that are given their exact read-out and nothing else."""
-    weights = initialization_of(initialization).weights(types, hidden_size, range(len(types)))
+    weights = INITIALIZATIONS.resolve(initialization).weights(types, hidden_size, range(len(types)))
     training = Training(method=ProjectedAdam(0), noise_in=0)
     trained = train(GeneratorBank(weights), types, training, seeds=range(len(types)))
     return trained.errors / variance(types)

@@ -33,13 +33,13 @@ from micfast.kernels.weights import Weights
 from micfast.runtime import n_threads
 from micfast.search.inversion import Inversion, invert
 from micfast.search.pose import Pose, pose_of
-from micfast.search.solvers import Solver, solver_of
+from micfast.search.solvers import SOLVERS, Solver
 from micfast.search.solvers.adam import Adam
 from micfast.search.solvers.levenberg_marquardt import LevenbergMarquardt
 from micfast.sequences import is_lazy
 from micfast.settings import Settings, check_choice, check_count, check_flag, is_number
 from micfast.training.report import TrainingReport
-from micfast.training.selections import Selection, selection_of
+from micfast.training.selections import SELECTIONS, Selection
 from micfast.training.selections.kmeans import DTWKMeans
 from micfast.training.settings import Training
 
@@ -321,7 +321,7 @@ class ModularInverseClassifier(
         if not isinstance(training, Training):
             raise TypeError(f"{_NAME}: training must be a Training or None, got {training!r}")
         settings: dict[str, Settings] = {
-            "type_selection": selection_of(self.type_selection),
+            "type_selection": SELECTIONS.resolve(self.type_selection),
             "training": training,
             "solver": self._solver(),
         }
@@ -329,7 +329,7 @@ class ModularInverseClassifier(
         return settings if pose is None else settings | {"pose": pose}
 
     def _solver(self) -> Solver:
-        return _DEFAULT_SOLVER if self.solver is None else solver_of(self.solver)
+        return _DEFAULT_SOLVER if self.solver is None else SOLVERS.resolve(self.solver)
 
     @property
     def bank_(self) -> GeneratorBank:
@@ -1104,7 +1104,7 @@ class ModularInverseClassifier(
         return invert(
             bank.to(device=self._device()),
             inputs.as_sequences(Z, self.nan_policy),
-            solver=self._seeded(self._solver() if solver is None else solver_of(solver)),
+            solver=self._seeded(self._solver() if solver is None else SOLVERS.resolve(solver)),
             history=history,
             execution=self._execution() if execution is None else execution,
         )

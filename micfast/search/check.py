@@ -25,7 +25,7 @@ from micfast.kernels.execution import Execution
 from micfast.kernels.reference import mean_squared_error, project
 from micfast.search.inversion import invert
 from micfast.search.problem import read_targets
-from micfast.search.solvers import Solver, solver_of
+from micfast.search.solvers import SOLVERS, Solver
 from micfast.search.solvers.adam import Adam
 from micfast.sequences import NanPolicy
 from micfast.settings import check_count
@@ -152,7 +152,7 @@ def check(
         raise TypeError(f"{where}: draw must be callable, got {type(draw).__name__}")
     n_targets = check_count(where, "n_targets", n_targets, 1)
     n_modules = check_count(where, "n_modules", n_modules, 1)
-    solver, execution = solver_of(solver), Execution.of(execution)
+    solver, execution = SOLVERS.resolve(solver), Execution.of(execution)
     if isinstance(solver, Adam):
         solver = solver.replace(tol=0.0)
     fleet = read_fleet(modules, where)

@@ -21,7 +21,7 @@ from micfast.kernels.execution import Execution
 from micfast.kernels.reference import InvertResult
 from micfast.progress import part_of, reporter
 from micfast.search.problem import read_problem
-from micfast.search.solvers import Solver, solver_of
+from micfast.search.solvers import SOLVERS, Solver
 from micfast.sequences import NanPolicy, Sequences, is_lazy
 
 __all__ = ["Inversion", "best_module", "best_start", "invert"]
@@ -271,7 +271,7 @@ def invert(
         from micfast.search.lazily import invert_lazily
 
         return invert_lazily(modules, targets, solver, nan_policy, history, check, execution)
-    solver, execution = solver_of(solver), Execution.of(execution)
+    solver, execution = SOLVERS.resolve(solver), Execution.of(execution)
     bank, sequences = read_problem("invert", modules, targets, nan_policy, check, decoder)
     N, omit_nan = len(sequences), sequences.omits_nan
     n_starts, make_starts = solver.start.prepare(bank, N, omit_nan, execution)

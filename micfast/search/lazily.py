@@ -17,7 +17,7 @@ from micfast.generators.bank import GeneratorBank
 from micfast.kernels.execution import Execution
 from micfast.search.inversion import Inversion, invert
 from micfast.search.problem import read_problem
-from micfast.search.solvers import Solver, solver_of
+from micfast.search.solvers import SOLVERS, Solver
 from micfast.sequences import NanPolicy, Sequences
 
 __all__ = ["LazyInversion", "invert_lazily", "probing", "settled"]
@@ -120,7 +120,7 @@ def invert_lazily(
     N, T, O = len(sequences), sequences.n_steps, sequences.n_channels
     known = O or getattr(modules, "output_size", 1)
     bank, zeros = read_problem("invert", modules, np.zeros((1, T or 1, known)), "omit", check)
-    solver = settled(solver_of(solver), bank, N)
+    solver = settled(SOLVERS.resolve(solver), bank, N)
     device, bank = bank.device.type, bank.to(device="cpu")
     settings = {"history": history, "execution": execution}
     model = _Model(bank, device, solver, settings)

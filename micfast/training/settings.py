@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from micfast.settings import Settings, check_count, check_number, is_number
-from micfast.training.initializations import Initialization, initialization_of
+from micfast.training.initializations import INITIALIZATIONS, Initialization
 from micfast.training.initializations.drawn import Torch
-from micfast.training.methods import Method, method_of
+from micfast.training.methods import METHODS, Method
 from micfast.training.methods.adam import BatchOneAdam
 
 __all__ = ["Training"]
@@ -69,8 +69,8 @@ class Training(Settings):
 
     def __post_init__(self) -> None:
         where = "Training"
-        self.set("method", method_of(self.method))
-        self.set("initialization", initialization_of(self.initialization))
+        self.set("method", METHODS.resolve(self.method))
+        self.set("initialization", INITIALIZATIONS.resolve(self.initialization))
         for name in ("goal", "learned_tol"):
             self.set(name, check_number(where, name, getattr(self, name), positive=True))
         for name in ("noise_in", "noise_out"):

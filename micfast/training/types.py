@@ -16,7 +16,7 @@ from micfast.io import atomic_path, cache_dir, load_arrays
 from micfast.runtime import n_threads, parallel_map
 from micfast.sequences import Sequences, require_values
 from micfast.settings import check_choice, check_count
-from micfast.training.selections import Selection, TypeSelection, selection_of, take_samples
+from micfast.training.selections import SELECTIONS, Selection, TypeSelection, take_samples
 
 __all__ = ["TypeSelection", "select_types", "select_types_per_class"]
 
@@ -90,7 +90,7 @@ def select_types(
     if len(sequences) < n_types:
         _warn_few("select_types: the class", len(sequences), n_types)
     seed = _seed_sequence(where, random_state)
-    return _select(sequences, n_types, selection_of(selection), seed, n_threads(n_jobs))
+    return _select(sequences, n_types, SELECTIONS.resolve(selection), seed, n_threads(n_jobs))
 
 
 def select_types_per_class(
@@ -156,7 +156,10 @@ def select_types_per_class(
     ((2, 2, 3, 2), ['a', 'b'], 2)
     """
     where = "select_types_per_class"
-    n_types, selection = check_count(where, "n_types", n_types, 1), selection_of(selection)
+    n_types, selection = (
+        check_count(where, "n_types", n_types, 1),
+        SELECTIONS.resolve(selection),
+    )
     sequences = _read(where, X, nan_policy)
     labels = to_numpy(y)
     if labels.shape != (len(sequences),):

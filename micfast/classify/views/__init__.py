@@ -55,7 +55,7 @@ class View:
         """
 
 
-VIEWS: Registry[type[View]] = Registry(__name__, "view")
+VIEWS: Registry[type[View]] = Registry(__name__, "view", View)
 
 
 class OfFunction(View):
@@ -86,10 +86,8 @@ def view_of(value: Any) -> View:
     TypeError, ValueError
         If it is neither.
     """
-    if isinstance(value, View):
-        return value
-    if isinstance(value, str):
-        return VIEWS[value]()
+    if isinstance(value, View | str):
+        return VIEWS.resolve(value)
     if callable(value):
         return OfFunction(value)
     raise TypeError(

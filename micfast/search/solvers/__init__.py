@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from micfast.registry import Registry
 from micfast.search.starts import Start
 from micfast.settings import Settings
 
-__all__ = ["SOLVERS", "Solver", "solver_of"]
+__all__ = ["SOLVERS", "Solver"]
 
 
 class Solver(Settings):
@@ -61,21 +60,4 @@ class Solver(Settings):
         """
 
 
-SOLVERS: Registry[type[Solver]] = Registry(__name__, "solver")
-
-
-def solver_of(value: Any) -> Solver:
-    """The solver a user asked for: by name, or as given.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is neither.
-    """
-    if isinstance(value, Solver):
-        return value
-    if isinstance(value, str):
-        return SOLVERS[value]()
-    raise TypeError(
-        f"solver must be a solver object or one of {', '.join(map(repr, SOLVERS))}, got {value!r}"
-    )
+SOLVERS: Registry[type[Solver]] = Registry(__name__, "solver", Solver)

@@ -51,7 +51,7 @@ class Start(Settings):
         return self
 
 
-STARTS: Registry[type[Start]] = Registry(__name__, "start")
+STARTS: Registry[type[Start]] = Registry(__name__, "start", Start)
 
 
 def start_of(value: Any) -> Start:
@@ -62,10 +62,8 @@ def start_of(value: Any) -> Start:
     TypeError, ValueError
         If it is none of these.
     """
-    if isinstance(value, Start):
-        return value
-    if isinstance(value, str):
-        return STARTS[value]()
+    if isinstance(value, Start | str):
+        return STARTS.resolve(value)
     from micfast.search.starts.given import Given
 
     return Given(value)

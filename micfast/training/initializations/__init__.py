@@ -12,7 +12,7 @@ from micfast.kernels.weights import Weights
 from micfast.registry import Registry
 from micfast.settings import Settings
 
-__all__ = ["INITIALIZATIONS", "Initialization", "initialization_of"]
+__all__ = ["INITIALIZATIONS", "Initialization"]
 
 
 class Initialization(Settings):
@@ -37,22 +37,6 @@ class Initialization(Settings):
         """
 
 
-INITIALIZATIONS: Registry[type[Initialization]] = Registry(__name__, "initialization")
-
-
-def initialization_of(value: Any) -> Initialization:
-    """The initialization a user asked for: by name, or as given.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is neither.
-    """
-    if isinstance(value, Initialization):
-        return value
-    if isinstance(value, str):
-        return INITIALIZATIONS[value]()
-    raise TypeError(
-        "initialization must be an initialization object or one of "
-        f"{', '.join(map(repr, INITIALIZATIONS))}, got {value!r}"
-    )
+INITIALIZATIONS: Registry[type[Initialization]] = Registry(
+    __name__, "initialization", Initialization
+)

@@ -17,7 +17,7 @@ from micfast.registry import Registry
 from micfast.settings import Settings
 from micfast.training.errors import held_share
 
-__all__ = ["METHODS", "Fleet", "Learned", "Method", "method_of"]
+__all__ = ["METHODS", "Fleet", "Learned", "Method"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,21 +108,4 @@ class Method(Settings):
         """
 
 
-METHODS: Registry[type[Method]] = Registry(__name__, "method")
-
-
-def method_of(value: Any) -> Method:
-    """The method a user asked for: by name, or as given.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is neither.
-    """
-    if isinstance(value, Method):
-        return value
-    if isinstance(value, str):
-        return METHODS[value]()
-    raise TypeError(
-        f"method must be a method object or one of {', '.join(map(repr, METHODS))}, got {value!r}"
-    )
+METHODS: Registry[type[Method]] = Registry(__name__, "method", Method)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from micfast.registry import Registry
 from micfast.settings import Settings
 
-__all__ = ["SELECTIONS", "Selection", "TypeSelection", "selection_of", "take_samples"]
+__all__ = ["SELECTIONS", "Selection", "TypeSelection", "take_samples"]
 
 
 @dataclass(frozen=True)
@@ -66,25 +66,7 @@ class Selection(Settings):
         """
 
 
-SELECTIONS: Registry[type[Selection]] = Registry(__name__, "type_selection")
-
-
-def selection_of(value: Any) -> Selection:
-    """The selection a user asked for: by name, or as given.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is neither.
-    """
-    if isinstance(value, Selection):
-        return value
-    if isinstance(value, str):
-        return SELECTIONS[value]()
-    raise TypeError(
-        "type_selection must be a selection object or one of "
-        f"{', '.join(map(repr, SELECTIONS))}, got {value!r}"
-    )
+SELECTIONS: Registry[type[Selection]] = Registry(__name__, "type_selection", Selection)
 
 
 def take_samples(X: NDArray[Any], index: NDArray[np.int64]) -> tuple[NDArray[Any], TypeSelection]:

@@ -1,7 +1,8 @@
 """The drop-in beside the loop it replaces, by sizes: few targets, wide modules and all between.
 
 CPU and wall time of ``micfast.invert`` and of a batched ``nn.LSTM`` loop, both on one thread and on
-all, each at its better thread count, in one run.
+all, each at its better thread count, in one run. Beside them what the machine allows: the peak of
+FMA, and for one target of a wide module, whose steps wait for the weights, the speed of reading.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
+import torch
+
 from bench.cases import DecoderCase, InversionCase, InversionProblem, make_problem, shrink
+from bench.figures import peak
+from bench.machine import torch_threads
 from bench.peers.base import Peer
 from bench.peers.ours import Micfast
 from bench.peers.pytorch import NnLstm
@@ -74,8 +79,10 @@ DECODER_CASES = tuple(
     for N, H in ((1, 10), (200, 10), (200, 32))
 )
 # The loop runs at most this many modules: more cost it the same each.
-_LOOP_MODULES = 5
+_LOOP_MODULES = 2
 _LEAST_SECONDS, _MOST_RUNS = 0.3, 7
+# From here on one target's weights no longer fit into a core's own cache.
+_WIDE = 128
 
 
 def measure_dropin(n_threads: int, quick: bool, say: Callable[[str], None]) -> list[Row]:
@@ -91,8 +98,28 @@ def measure_dropin(n_threads: int, quick: bool, say: Callable[[str], None]) -> l
             "micfast": _times(Micfast(), problem, n_threads, 1.0),
             "nn_lstm": _times(_Loop(), problem.part(part, case.N), n_threads, case.M / part),
         }
-        rows.append({"case": asdict(case), "times": times})
+        row = {"case": {**asdict(case), "flop": case.flop}, "times": times}
+        if case.N == 1 and case.H >= _WIDE:
+            row["read_bytes_per_s"] = _reading(2 * _gate_bytes(case.H))
+        rows.append(row)
     return rows
+
+
+def _gate_bytes(H: int) -> int:
+    """The recurrent weights of a module; forward and backward each read their own order of them."""
+    return 4 * 4 * H**2
+
+
+def _reading(n_bytes: int) -> float:
+    """Bytes that one thread reads a second, again and again, of so much memory."""
+    x = torch.ones(n_bytes // 4)
+    taken = []
+    with torch_threads(1):
+        for _ in range(50):
+            began = time.perf_counter()
+            x.sum()
+            taken.append(time.perf_counter() - began)
+    return n_bytes / min(taken)
 
 
 class _Loop(NnLstm):
@@ -128,17 +155,19 @@ def _with_iterations(problem: InversionProblem, n_iter: int) -> InversionProblem
     return replace(problem, case=replace(problem.case, I=n_iter))
 
 
-def dropin_table(rows: list[Row]) -> list[str]:
+def dropin_table(result: dict[str, Any]) -> list[str]:
     """The rows as a Markdown table; what is slower than the loop is named below it."""
     lines = [
         "Modules x targets x steps x hidden units x outputs, ten iterations of Adam, K = 4. "
-        "Ratios: the loop's time over micfast's, each at its better number of threads.",
+        "Ratios: the loop's time over micfast's, each at its better number of threads. Share: of "
+        "the FMA peak, micfast on one thread; with R, of the speed at which a thread reads as many "
+        "bytes as the module's recurrent weights.",
         "",
-        "| case | micfast CPU | loop CPU | CPU ratio | micfast wall | loop wall | wall ratio |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| case | micfast CPU | loop CPU | CPU ratio | micfast wall | loop wall | wall ratio | share |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     losses = []
-    for row in rows:
+    for row in result["rows"]:
         cells = []
         for kind in ("cpu", "wall"):
             ours, loop = (
@@ -148,9 +177,20 @@ def dropin_table(rows: list[Row]) -> list[str]:
             cells += [f"{1e3 * ours:.1f} ms", f"{1e3 * loop:.1f} ms", f"{loop / ours:.2f}"]
             if loop < ours:
                 losses.append(f"{_name(row)} ({kind}: {loop / ours:.2f})")
-        lines.append(f"| {_name(row)} | {' | '.join(cells)} |")
+        lines.append(f"| {_name(row)} | {' | '.join(cells)} | {_shares(row, result)} |")
     lost = ", ".join(losses) if losses else "none"
     return [*lines, "", f"Slower than the loop: {lost}."]
+
+
+def _shares(row: Row, result: dict[str, Any]) -> str:
+    """What of the machine's limits micfast reaches on one thread."""
+    case, seconds = row["case"], row["times"]["micfast"]["1"]["wall"]
+    limit = peak(result, 1)
+    shares = [f"{case['flop'] / seconds / limit:.0%}"] if limit else []
+    if "read_bytes_per_s" in row:
+        read = 2 * _gate_bytes(case["H"]) * case["T"] * case["I"] / seconds
+        shares.append(f"{read / row['read_bytes_per_s']:.0%} R")
+    return ", ".join(shares)
 
 
 def _name(row: Row) -> str:

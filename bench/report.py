@@ -59,7 +59,7 @@ def markdown(result: dict[str, Any]) -> str:
     elif result["suite"] == "load":
         parts += _load_table(result["rows"])
     elif result["suite"] == "drop-in":
-        parts += dropin_table(result["rows"])
+        parts += dropin_table(result)
     elif result["suite"] == "dask":
         parts += dask_table(result["rows"])
     elif result["suite"] == "learning":

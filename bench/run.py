@@ -132,6 +132,10 @@ def run_suite(
         return result
     own = {"drop-in": measure_dropin, "dask": measure_dask, "learning": measure_learning}
     if suite in own:
+        if suite == "drop-in":
+            with FmaPeak() as peak:
+                result["fma_peak"] = _measure_peak(peak, [1], quick)
+                result["fma_peak_missing"] = peak.missing
         result["rows"] = own[suite](n_threads, quick, say)
         result["seconds"] = time.perf_counter() - start
         return result

@@ -118,7 +118,9 @@ def assert_same_lm_searches(
 
     def drawn_from(latents: Tensor) -> tuple[Tensor, Tensor]:
         flat = latents.permute(1, 2, 0, 3, 4).flatten(1, 3)
-        return reference.generate_with_derivatives(weights, flat, targets.shape[1])
+        return reference.generate_with_derivatives(
+            weights, flat, targets.shape[1], weights.structure
+        )
 
     assert kernel.n_iter_used.eq(n_points - 1).all()
     assert kernel.errors.equal(kernel.error_history[-1])

@@ -13,6 +13,7 @@ from typing import Any
 # What each suite measures, in the order of the pages.
 QUESTIONS = {
     "inversion": "The paper's two inversion jobs in several implementations",
+    "drop-in": "The drop-in beside the loop it replaces, by sizes and structures",
     "training": "Training many modules at batch size 1",
     "latency": "Latency for one target, a few, and many",
     "solvers": "Error against time for every solver and start",

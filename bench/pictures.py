@@ -35,7 +35,7 @@ def plot(result: dict[str, Any]) -> Any:
     """A matplotlib Figure of the suite; None where there is nothing to draw."""
     if result["suite"] == "learning":
         return plot_learning(result["rows"])
-    if result["suite"] in ("memory", "load", "drop-in", "dask") or not measured_rows(
+    if result["suite"] in ("memory", "load", "drop-in", "dask", "fits") or not measured_rows(
         result["rows"]
     ):
         return None

@@ -21,6 +21,7 @@ from bench.figures import (
     remarks_of,
     seconds,
 )
+from bench.fits import fits_table
 from bench.learning import learning_table
 from bench.load import FLAT_MB, FLAT_PACE
 from bench.pictures import plot
@@ -64,6 +65,8 @@ def markdown(result: dict[str, Any]) -> str:
         parts += dask_table(result["rows"])
     elif result["suite"] == "learning":
         parts += learning_table(result["rows"])
+    elif result["suite"] == "fits":
+        parts += fits_table(result["rows"])
     elif result["suite"] == "solvers":
         parts += solver_tables(result)
     else:

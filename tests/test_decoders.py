@@ -78,7 +78,7 @@ def test_kernel_is_the_reference(structure, sizes):
         st.integers(1, 5),
     ),
 )
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=6)
 def test_kernel_is_the_reference_for_drawn_shapes(structure, sizes):
     check_against_reference(structure, sizes)
 

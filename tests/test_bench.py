@@ -82,6 +82,24 @@ def test_training(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_drop_in(tmp_path, capsys):
+    result = run_quick(tmp_path, "drop-in", "micfast", capsys)
+    for row in result["rows"]:
+        times = [times[kind]["cpu"] for times in row["times"].values() for kind in times]
+        assert len(times) == 2
+        assert min(times) > 0
+    assert "Slower than the loop: " in (tmp_path / "drop-in.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", ["learning", "fits"])
+def test_trainings(tmp_path, capsys, suite):
+    result = run_quick(tmp_path, suite, "micfast", capsys)
+    ways = {row["way"] for row in result["rows"]}
+    assert {"default" if suite == "fits" else "projected", "paper"} <= ways
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", ["latency", "scaling"])
 def test_lines(tmp_path, capsys, suite):
     result = run_quick(tmp_path, suite, "micfast,original", capsys)

@@ -641,6 +641,7 @@ def test_foreign_and_incomplete_safetensors(tmp_path):
             GeneratorBank.load(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_any_changed_byte_is_noticed(tmp_path_factory, data):

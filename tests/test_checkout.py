@@ -67,6 +67,7 @@ def python(*arguments, folder, path=()):
     )
 
 
+@pytest.mark.slow
 def test_one_warning_names_both_folders(checkout, installed):
     done = python("-c", IMPORT, folder=checkout, path=[installed])
     assert done.stdout == "True\n", done.stderr
@@ -103,9 +104,8 @@ def test_bench_refuses(checkout, installed):
     assert f"the installed package is {installed / 'micfast'}" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "command", [pytest.param("pytest", marks=pytest.mark.slow), "python -m pytest"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["pytest", "python -m pytest"])
 def test_pytest_in_a_checkout_tests_the_installed_package(command, checkout, tmp_path):
     """With the path as ``pip install`` leaves it: no variable names the installed package."""
     (checkout / "tests").mkdir()

@@ -7,7 +7,7 @@ import pytest
 from differential import JOBS, PYTORCH, run, table
 from helpers import ISAS, needs_kernel
 
-pytestmark = needs_kernel
+pytestmark = [needs_kernel, pytest.mark.slow]
 
 N_CASES = int(os.environ.get("MICFAST_DIFFERENTIAL_CASES", "1000"))
 FIRST_CASE = int(os.environ.get("MICFAST_DIFFERENTIAL_FIRST", "0"))
@@ -35,7 +35,7 @@ LARGEST = {
 }
 
 
-@pytest.fixture(scope="module", params=[50, pytest.param(N_CASES, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[N_CASES])
 def found(request):
     return run(request.param, FIRST_CASE)
 

@@ -20,6 +20,10 @@ from micfast.generators.dropin.parts import read_fleet
 from micfast.kernels.reference import project
 
 FEW = Adam(n_iter=2)
+# Some of them always, the others among the slow tests.
+SOME_PUBLIC = [
+    pytest.param(name, marks=[pytest.mark.slow] * (i > 1)) for i, name in enumerate(PUBLIC)
+]
 
 
 def build(make):
@@ -130,7 +134,7 @@ def test_modules_of_other_structures_are_inverted_right(name):
             )
 
 
-@pytest.mark.parametrize("name", ["tanh", "EveryStep", "LatentIsH0", *PUBLIC])
+@pytest.mark.parametrize("name", ["tanh", "EveryStep", "LatentIsH0", *SOME_PUBLIC])
 def test_searches_end_where_the_hand_written_loop_ends(name):
     """In float64; a few may fork, as two roundings can make them."""
     module = build(EXPRESSED[name]).double()
@@ -153,7 +157,7 @@ def test_searches_end_where_the_hand_written_loop_ends(name):
     assert same.double().mean() >= 0.9
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", SOME_PUBLIC)
 def test_a_declared_structure_is_tried_alone(name):
     module, targets = build(EXPRESSED[name]), targets_for(build(EXPRESSED[name]))
     expected = GeneratorBank.from_modules(module)

@@ -26,6 +26,7 @@ def test_all_cases_are_here():
 
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
 def test_case(case, capsys):
     with pytest.raises(SystemExit) as ended:

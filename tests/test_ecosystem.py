@@ -29,7 +29,7 @@ def blocks(text):
 
 
 SECTIONS = read_sections()
-SLOW = {"torch", "JAX and other arrays"}  # torch's compiler
+SLOW = {"torch", "JAX and other arrays", "scikit-learn"}  # torch's compiler, grid searches
 WITH_CODE = [heading for heading, text in SECTIONS.items() if heading and blocks(text)]
 pytestmark = pytest.mark.skipif(not SECTIONS, reason="docs/ecosystem.md is not beside the tests")
 

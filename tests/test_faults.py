@@ -505,8 +505,11 @@ LONG = {
 }
 
 
+# One of them always, the others among the slow tests.
 @needs_kernel
-@pytest.mark.parametrize("name", LONG)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "adam")) for name in LONG]
+)
 def test_ctrl_c_in_the_kernel_returns_within_a_second(name, ctrl_c):
     expected = bank_of(2).generate(np.eye(4), 30)
     assert ctrl_c(LONG[name]) < 1

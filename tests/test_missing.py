@@ -203,6 +203,7 @@ def test_a_type_without_a_value_is_refused(backend):
         operators.train(weights, types, *fleet, 3, omit_nan=True, backend=backend)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lengths", "both"])
 def test_gradient_of_the_reference_s_masked_error(kind):
     weights = [w.requires_grad_(True) for w in random_weights(2, 3, 2, 2, torch.float64)]

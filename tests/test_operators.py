@@ -29,6 +29,7 @@ def problem():
 
 
 @needs_kernel
+@pytest.mark.slow
 def test_opcheck(problem):
     weights, targets, init = problem
     latents = torch.rand(2, 5, 4, dtype=torch.float64)

@@ -80,6 +80,7 @@ def global_states():
 # Forward classification
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forward", FORWARD)
 def test_forward_learns_what_is_easy_and_counts_right(forward):
     X, y = waves(4)
@@ -232,7 +233,7 @@ def test_classics_get_right_what_is_easy(classify, labels):
     assert predictions.dtype == y.dtype
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "dtw"])
+@pytest.mark.parametrize("metric", ["euclidean", pytest.param("dtw", marks=pytest.mark.slow)])
 def test_nearest_neighbour_equals_brute_force(metric):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(17, 11, 3)).cumsum(axis=1)

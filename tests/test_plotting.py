@@ -270,6 +270,7 @@ def test_best_classes_are_those_of_the_decision(fitted, ax):
     assert one.true_label is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("label", "shown"), [(None, "rejected"), ("none", "decided: none")])
 def test_rejected_sequence(label, shown, fitted, ax):
     X, y = curves()
@@ -687,6 +688,7 @@ def test_unknown_true_class_and_no_decision():
     assert {"no decision", "target: 7"} <= set(words(fig))
 
 
+@pytest.mark.slow
 def test_long_names_are_cut_to_their_room():
     classes = [f"a $class$ with an exceedingly long name {i}" for i in range(10)]
     X, found = make(10, 2, classes=classes, n=1)
@@ -695,6 +697,7 @@ def test_long_names_are_cut_to_their_room():
     assert all(text.endswith("\N{HORIZONTAL ELLIPSIS}") for text in words(fig) if "a $" in text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["path", "image", "series"])
 def test_flat_and_infinite_reconstructions(kind):
     X, found = make(n=1)

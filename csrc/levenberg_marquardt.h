@@ -55,9 +55,11 @@ MICFAST_DEVICE inline void solve(const double* L, int64_t n, double* x) {
 }
 
 // The step d [K] that minimises 2 g d + d (A + mu) d. On the simplex the components of d sum to 0,
-// and one that would make its input negative takes it to 0 while the others are solved again.
+// and one that would make its input negative takes it to 0 while the others are solved again. So
+// does one that would leave the `bounds` [2, K], if there are any.
 MICFAST_DEVICE inline void damped_step(const QuadraticModel& m, int64_t K, bool simplex, double mu,
-                                       const StepScratch& scratch, double* d) {
+                                       const StepScratch& scratch, double* d,
+                                       const double* bounds = nullptr) {
   int64_t n_free = K;
   for (int64_t i = 0; i < K; ++i) scratch.free[i] = i;
   for (int64_t i = 0; i < K; ++i) d[i] = 0;
@@ -93,8 +95,13 @@ MICFAST_DEVICE inline void damped_step(const QuadraticModel& m, int64_t K, bool 
     for (int64_t a = 0; a < n_free; ++a) {
       const int64_t i = scratch.free[a];
       d[i] = scratch.x1[a] + shift * scratch.x2[a];
-      if (simplex && m.z[i] + d[i] < 0)
+      const double next = m.z[i] + d[i];
+      if (simplex && next < 0)
         d[i] = -m.z[i];
+      else if (bounds && next < bounds[i])
+        d[i] = bounds[i] - m.z[i];
+      else if (bounds && next > bounds[K + i])
+        d[i] = bounds[K + i] - m.z[i];
       else
         scratch.free[n_left++] = i;
     }
@@ -154,11 +161,11 @@ MICFAST_DEVICE inline bool judge(DampedSearch& search, double sum_of_squares, in
 
 // Where to measure next, in search.step: the damped step from the best point.
 MICFAST_DEVICE inline void propose(DampedSearch& search, int64_t K, bool simplex,
-                                   const StepScratch& scratch) {
+                                   const StepScratch& scratch, const double* bounds = nullptr) {
   const QuadraticModel& m = search.model;
   double* d = search.step;
   const double mu = search.damping * mean_curvature(m, K, simplex);
-  damped_step(m, K, simplex, mu > kLeastCurvature ? mu : kLeastCurvature, scratch, d);
+  damped_step(m, K, simplex, mu > kLeastCurvature ? mu : kLeastCurvature, scratch, d, bounds);
   double change = 0, sum = 0;
   for (int64_t i = 0; i < K; ++i) {
     double slope = 2 * m.g[i];
@@ -169,6 +176,8 @@ MICFAST_DEVICE inline void propose(DampedSearch& search, int64_t K, bool simplex
   for (int64_t k = 0; k < K; ++k) {
     d[k] += m.z[k];  // the next input from here on
     if (simplex && d[k] < 0) d[k] = 0;
+    if (bounds && d[k] < bounds[k]) d[k] = bounds[k];
+    if (bounds && d[k] > bounds[K + k]) d[k] = bounds[K + k];
     sum += d[k];
   }
   if (simplex)

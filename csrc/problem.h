@@ -102,6 +102,16 @@ struct GenerateBackwardProblem {
   WeightOutputs<T> d_weights;  // out
 };
 
+// What a search minimises beside the mean squared error, and the box it stays in. Branched on once
+// an iteration, or once a step of the sequence.
+template <class T>
+struct Objective {
+  const double* bounds = nullptr;      // [2, K] lowest and highest latents, or null: no box
+  const T* weights = nullptr;          // [T, O] what a squared difference counts, or null: 1
+  double prior_weight = 0;             // of |z - prior_mean|^2, which is added to the error
+  const double* prior_mean = nullptr;  // [K], read where prior_weight is not 0
+};
+
 // What both ways of inversion share. Every target is searched from S starts, each a pair (n, s) of
 // its own; sizes.n_targets counts the pairs, N * S.
 template <class T>
@@ -126,6 +136,7 @@ struct SearchProblem {
   const int64_t* counts = nullptr;   // in, as targets: values of each one that are not NaN
   const int64_t* order = nullptr;    // in [N], a permutation: those side by side share a block,
                                      // which runs as far as the longest
+  Objective<T> objective = {};
 };
 
 // By projected Adam.
@@ -134,6 +145,9 @@ struct InvertProblem {
   SearchProblem<T> search;
   AdamSettings adam;       // used without bias correction
   bool unprojected_error;  // measure the final error before the last projection
+  bool simplex = true;     // keep the inputs non-negative with sum 1
+  // in [I, 2], lr and eps of every iteration, which also express bias correction; or null: adam's
+  const double* steps = nullptr;
 };
 
 // By the Levenberg-Marquardt method.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from micfast.search.check import check
     from micfast.search.inversion import Inversion, invert
+    from micfast.search.loss import Loss
     from micfast.search.pose import Pose
     from micfast.search.solvers.adam import Adam
     from micfast.search.solvers.levenberg_marquardt import LevenbergMarquardt
@@ -46,6 +47,7 @@ _EXPORTS = {
     "Inversion": "search.inversion",
     "LatentPathDisplay": "plotting",
     "LevenbergMarquardt": "search.solvers.levenberg_marquardt",
+    "Loss": "search.loss",
     "ModularInverseClassifier": "classify.estimator",
     "Pose": "search.pose",
     "ReconstructionDisplay": "plotting",
@@ -74,6 +76,7 @@ __all__ = [
     "Inversion",
     "LatentPathDisplay",
     "LevenbergMarquardt",
+    "Loss",
     "ModularInverseClassifier",
     "Pose",
     "ReconstructionDisplay",

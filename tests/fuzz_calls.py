@@ -168,17 +168,20 @@ def run_operators(data: bytes) -> None:
         solver(*weights, targets, init, n_iter, *settings, history, tol, omit_nan)
 
 
+LOSSES = [micfast.Loss(), micfast.Loss([1, 2], 0.1), micfast.Loss(None, 1, [0])]
 SOLVERS = {
     "adam": {
         "n_iter": [2, 0, 5], "learning_rate": [0.05, 1e30], "betas": [(0.9, 0.99), (0.0, 0.0)],
         "eps": [1e-8, 1.0], "tol": [0.0, 1e-3], "unprojected_error": [False, True],
+        "constraint": ["simplex", None], "bounds": [None, (0, 1)], "schedule": [None, "cosine"],
+        "bias_correction": [False, True], "loss": LOSSES,
     },
     "lm": {
         "n_iter": [2, 0, 5], "damping": [0.1, 1e-9, 1e9], "tol": [0.0, 1e-3],
-        "constraint": ["simplex", None],
+        "constraint": ["simplex", None], "loss": LOSSES,
     },
 }  # fmt: skip
-STARTS = ["uniform", "paper", "types", "dirichlet", "nearest"]
+STARTS = ["uniform", "paper", "types", "dirichlet", "nearest", "normal"]
 
 
 def some_solver(draws: Draws, M: int, N: int, K: int, dtype: torch.dtype) -> Any:

@@ -44,10 +44,12 @@ def _search(
     settings: tuple[Any, ...],
     execution: Execution,
     progress: Report,
+    **loop: Any,
 ) -> InvertResult:
     single = init.dim() == 3
     starts = init.unsqueeze(2) if single else init
-    found = calls.search(name, as_weights(weights), targets, starts, settings, execution, progress)
+    arguments = (name, as_weights(weights), targets, starts, settings, execution, progress)
+    found = calls.search(*arguments, **loop)
     if not single:
         return found
     return InvertResult(*(t.squeeze(2 if i < 4 else 3) for i, t in enumerate(found)))
@@ -70,11 +72,12 @@ def invert(
     backend: str = "auto",
     n_threads: int | None = None,
     progress: Report = None,
+    **loop: Any,
 ) -> InvertResult:
     """Search by Adam."""
     settings = (n_iter, lr, beta1, beta2, eps, unprojected_error, return_history, tol, omit_nan)
     execution = Execution(backend, n_threads)
-    return _search("invert", weights, targets, init, settings, execution, progress)
+    return _search("invert", weights, targets, init, settings, execution, progress, **loop)
 
 
 def invert_lm(
@@ -91,11 +94,12 @@ def invert_lm(
     backend: str = "auto",
     n_threads: int | None = None,
     progress: Report = None,
+    **loop: Any,
 ) -> InvertResult:
     """Search by Levenberg–Marquardt."""
     settings = (n_iter, damping, simplex, return_history, tol, omit_nan)
     execution = Execution(backend, n_threads)
-    return _search("invert_lm", weights, targets, init, settings, execution, progress)
+    return _search("invert_lm", weights, targets, init, settings, execution, progress, **loop)
 
 
 def train(

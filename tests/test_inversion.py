@@ -541,11 +541,6 @@ def test_wrong_targets(bank, wrong, error, message):
         (lambda: LevenbergMarquardt(damping=0), ValueError, "damping must be .* got 0"),
         (lambda: LevenbergMarquardt(damping="1"), TypeError, "damping must be .* got '1'"),
         (lambda: LevenbergMarquardt(tol=-0.1), ValueError, r"tol must be .* got -0\.1"),
-        (
-            lambda: LevenbergMarquardt(constraint="box"),
-            ValueError,
-            "constraint must be 'simplex' or None, got 'box'",
-        ),
         (lambda: Adam().replace(lr=1), ValueError, "Adam: 'lr' must be one of .*'learning_rate'"),
         (lambda: Paper(random_state="x"), TypeError, "Paper: random_state must be"),
         (lambda: Paper(random_state=-1), ValueError, "Paper: random_state must be"),

@@ -49,7 +49,7 @@ def test_deep_parameters_show_what_will_be_used():
     assert deep.items() >= flat.items()
     assert {name: value for name, value in deep.items() if "__" in name} == {
         **flattened("training", Training()),
-        **{f"solver__{name}": value for name, value in Adam().as_dict().items()},
+        **flattened("solver", Adam()),
         **{f"type_selection__{name}": value for name, value in KMeans().as_dict().items()},
     }
     params = ModularInverseClassifier().get_params()

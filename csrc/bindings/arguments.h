@@ -72,15 +72,18 @@ GenerateBackwardProblem<T> generate_backward_of(const GenerateBackwardArguments&
           weight_outputs_of<T>(d_weights)};
 }
 
+// bounds, weights, prior_mean; 0 where there is none; prior_weight
+using ObjectiveArguments = std::tuple<std::array<std::uintptr_t, 3>, double>;
 // sizes; weights; targets, init; its strides and that of targets; n_starts, n_iter; tol; errors,
-// latents, n_iter_used, converged, error_history, latent_history; extents
-using SearchArguments =
-    std::tuple<SizeArray, WeightArguments, std::array<std::uintptr_t, 2>, std::array<int64_t, 4>,
-               std::array<int64_t, 2>, double, std::array<std::uintptr_t, 6>, Extents>;
+// latents, n_iter_used, converged, error_history, latent_history; extents; objective
+using SearchArguments = std::tuple<SizeArray, WeightArguments, std::array<std::uintptr_t, 2>,
+                                   std::array<int64_t, 4>, std::array<int64_t, 2>, double,
+                                   std::array<std::uintptr_t, 6>, Extents, ObjectiveArguments>;
 
 template <class T>
 SearchProblem<T> search_of(const SearchArguments& a) {
-  const auto& [sizes, weights, in, strides, counts, tol, out, extents] = a;
+  const auto& [sizes, weights, in, strides, counts, tol, out, extents, objective] = a;
+  const auto& [terms, prior_weight] = objective;
   return {sizes_of(sizes),
           weights_of<T>(weights),
           pointer<const T>(in[0]),
@@ -98,16 +101,18 @@ SearchProblem<T> search_of(const SearchArguments& a) {
           pointer<T>(out[5]),
           pointer<const int64_t>(extents[0]),
           pointer<const int64_t>(extents[1]),
-          pointer<const int64_t>(extents[2])};
+          pointer<const int64_t>(extents[2]),
+          {pointer<const double>(terms[0]), pointer<const T>(terms[1]), prior_weight,
+           pointer<const double>(terms[2])}};
 }
 
-// search; Adam's settings; unprojected_error
-using InvertArguments = std::tuple<SearchArguments, AdamArray, bool>;
+// search; Adam's settings; unprojected_error, simplex; steps, 0 where there is none
+using InvertArguments = std::tuple<SearchArguments, AdamArray, std::array<bool, 2>, std::uintptr_t>;
 
 template <class T>
 InvertProblem<T> invert_of(const InvertArguments& a) {
-  const auto& [search, adam, unprojected_error] = a;
-  return {search_of<T>(search), adam_of(adam), unprojected_error};
+  const auto& [search, adam, flags, steps] = a;
+  return {search_of<T>(search), adam_of(adam), flags[0], flags[1], pointer<const double>(steps)};
 }
 
 // search; damping; simplex

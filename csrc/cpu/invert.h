@@ -25,6 +25,29 @@ inline void project(T* z, int64_t n_inputs) {
   }
 }
 
+// z = z, or the nearest number within its bounds [2, K]. NaN stays NaN. `z` [K] is in-out.
+template <class T>
+void clip(T* z, const double* bounds, int64_t n_inputs) {
+  using V = Vec<T>;
+  for (int64_t k = 0; k < n_inputs; ++k) {
+    const V lowest = V::broadcast(static_cast<T>(bounds[k]));
+    const V highest = V::broadcast(static_cast<T>(bounds[n_inputs + k]));
+    for (int v = 0; v < kVectorsPerBlock; ++v) {
+      T* at = z + k * kLanes<T> + v * V::kWidth;
+      min(highest, max(lowest, V::load(at))).store(at);
+    }
+  }
+}
+
+// Puts latents [K] where they may be.
+template <class T>
+MICFAST_INLINE void constrain(T* z, bool simplex, const double* bounds, int64_t n_inputs) {
+  if (simplex)
+    project(z, n_inputs);
+  else if (bounds)
+    clip(z, bounds, n_inputs);
+}
+
 // y - target; with kOmit, 0 where the target is NaN. (An infinite target counts as NaN there; its
 // lane's scale is NaN, see SearchBlock::gather.)
 template <bool kOmit, class T>
@@ -48,6 +71,38 @@ MICFAST_INLINE void subtract_and_sum_squares(T* y, const T* target, int64_t n, T
       total = fma(r, r, total);
     }
     total.store(sum + v * V::kWidth);
+  }
+}
+
+// residual *= weight and sum = weight residual^2, over n lane rows with a weight each.
+template <class T>
+void weigh_and_sum_squares(T* residual, const T* weights, int64_t n, T* sum) {
+  using V = Vec<T>;
+  for (int v = 0; v < kVectorsPerBlock; ++v) {
+    V total = V::broadcast(0);
+    for (int64_t i = 0; i < n; ++i) {
+      T* at = residual + i * kLanes<T> + v * V::kWidth;
+      const V r = V::load(at), weighed = V::broadcast(weights[i]) * r;
+      weighed.store(at);
+      total = fma(weighed, r, total);
+    }
+    total.store(sum + v * V::kWidth);
+  }
+}
+
+// The L2 prior of latents z [K]: adds its value to `loss`, or its slope to `gradient` [K].
+template <class T>
+void add_prior(const Objective<T>& objective, const T* z, int64_t n_inputs, T* loss, T* gradient) {
+  using V = Vec<T>;
+  const V weight = V::broadcast(static_cast<T>(objective.prior_weight));
+  for (int64_t j = 0; j < n_inputs * kLanes<T>; j += V::kWidth) {
+    const T mean = static_cast<T>(objective.prior_mean[j / kLanes<T>]);
+    const V distance = V::load(z + j) - V::broadcast(mean), scaled = weight * distance;
+    T* const value = loss + j % kLanes<T>;
+    if (gradient)
+      (V::load(gradient + j) + (scaled + scaled)).store(gradient + j);
+    else
+      fma(scaled, distance, V::load(value)).store(value);
   }
 }
 
@@ -89,30 +144,39 @@ struct Inverter {
     n_iter_used = arena.take<int64_t>(row);
   }
 
-  // Mean squared error of the sequence drawn from `input`, and the residuals; keeps the tape if
-  // asked.
+  // Mean squared error of the sequence drawn from `input` (weighted, with the prior), and the
+  // residuals; keeps the tape if asked.
   template <bool kKeepTape>
   void measure(const T* input) {
+    const Objective<T>& objective = p.search.objective;
+    const int64_t n = s.n_steps * s.output_size;
     forward<kKeepTape>(s, weights, input, state, residual);
     if (p.search.counts)
-      subtract_and_sum_squares<true>(residual, target, s.n_steps * s.output_size, loss);
+      subtract_and_sum_squares<true>(residual, target, n, loss);
     else
-      subtract_and_sum_squares<false>(residual, target, s.n_steps * s.output_size, loss);
+      subtract_and_sum_squares<false>(residual, target, n, loss);
+    if (objective.weights) weigh_and_sum_squares(residual, objective.weights, n, loss);
     for (int64_t j = 0; j < row; ++j) loss[j] *= scale[j];
+    if (objective.prior_weight != 0) add_prior<T>(objective, input, s.input_size, loss, nullptr);
   }
 
-  // The gradient of the loss at the point last measured, and one Adam step of z.
-  void step() {
+  // The gradient of the loss at z, where it was last measured, and Adam's step number i.
+  void step(int64_t i) {
     backward(s, weights, residual, gradient, state, NoStepHook{});
+    const double* at = p.steps ? p.steps + 2 * i : nullptr;
     const V two = V::broadcast(2);
     const V beta1 = V::broadcast(static_cast<T>(p.adam.beta1));
     const V beta2 = V::broadcast(static_cast<T>(p.adam.beta2));
     const V rest1 = V::broadcast(static_cast<T>(1. - p.adam.beta1));
     const V rest2 = V::broadcast(static_cast<T>(1. - p.adam.beta2));
-    const V lr = V::broadcast(static_cast<T>(p.adam.lr));
-    const V eps = V::broadcast(static_cast<T>(p.adam.eps));
+    const V lr = V::broadcast(static_cast<T>(at ? at[0] : p.adam.lr));
+    const V eps = V::broadcast(static_cast<T>(at ? at[1] : p.adam.eps));
+    for (int64_t j = 0; j < s.input_size * row; j += V::kWidth)
+      (V::load(gradient + j) * (two * V::load(scale + j % row))).store(gradient + j);
+    const Objective<T>& objective = p.search.objective;
+    if (objective.prior_weight != 0) add_prior<T>(objective, z, s.input_size, nullptr, gradient);
     for (int64_t j = 0; j < s.input_size * row; j += V::kWidth) {
-      const V g = V::load(gradient + j) * (two * V::load(scale + j % row));
+      const V g = V::load(gradient + j);
       const V m = fma(beta1, V::load(moment1 + j), rest1 * g);
       const V v = fma(beta2, V::load(moment2 + j), rest2 * (g * g));
       m.store(moment1 + j);
@@ -158,8 +222,9 @@ struct Inverter {
     clear(moment1, K);
     clear(moment2, K);
 
+    const auto constrained = [&](T* x) { constrain(x, p.simplex, search.objective.bounds, K); };
     for (int64_t i = 0; i < search.n_iter; ++i) {
-      project(z, K);
+      constrained(z);
       measure<true>(z);
       block.record_history(i, loss, z);
       const bool any_moves = search.tol <= 0 || watch_convergence(i);
@@ -167,14 +232,14 @@ struct Inverter {
       if (!any_moves && !search.error_history) {
         // The iterations left would project once more each, which can move a latent by a rounding:
         // done, so that a result does not depend on when the other lanes stop.
-        for (int64_t left = i + 1; left < search.n_iter; ++left) project(z, K);
+        for (int64_t left = i + 1; left < search.n_iter; ++left) constrained(z);
         break;
       }
-      step();
+      step(i);
       if (!monitor->tick(monitor, 1)) return;
     }
     for (int64_t j = 0; j < K * row; ++j) projected[j] = z[j];
-    project(projected, K);
+    constrained(projected);
     measure<false>(p.unprojected_error ? z : projected);
     block.record_history(search.n_iter, loss, projected);
     block.record_result(loss, projected);

@@ -52,7 +52,7 @@ struct LevenbergMarquardt {
     pack_block(block.blocks, block.item, s, p.search.weights, weights);
     set_targets(state, block.n_lanes());
     for (int l = 0; l < row; ++l) lanes[l].error_scale = block.gather(l, target, x);
-    if (p.simplex) project(x, K);
+    constrain(x, p.simplex, p.search.objective.bounds, K);
     // On the simplex the directions lead from its last corner to each of the others.
     clear(x + K * row, n_directions * K);
     for (int64_t d = 0; d < n_directions; ++d)
@@ -61,6 +61,23 @@ struct LevenbergMarquardt {
         direction[d * row] = 1;
         if (p.simplex) direction[(K - 1) * row] = -1;
       }
+  }
+
+  // Half the prior's curvature, in the units of the sum of squares; 0 without a prior.
+  double prior_curvature(int l) const {
+    const double weight = p.search.objective.prior_weight;
+    return weight == 0 ? 0 : weight / lanes[l].error_scale;
+  }
+
+  // The sum of squares at x, with the prior as further residuals.
+  double sum_of_squares(int l) const {
+    double sum = static_cast<double>(sums.squares[l]);
+    if (p.search.objective.prior_weight == 0) return sum;
+    for (int64_t k = 0; k < K; ++k) {
+      const double d = static_cast<double>(x[k * row + l]) - p.search.objective.prior_mean[k];
+      sum += prior_curvature(l) * d * d;
+    }
+    return sum;
   }
 
   // Takes what was measured at x as the lane's best point.
@@ -74,6 +91,9 @@ struct LevenbergMarquardt {
     for (int64_t k = 0; k < K; ++k) {
       lane.model.g[k] = k < n_directions ? static_cast<double>(sums.gradient[k * row + l]) : 0;
       lane.model.z[k] = static_cast<double>(x[k * row + l]);
+      if (p.search.objective.prior_weight == 0) continue;
+      A[k * K + k] += prior_curvature(l);
+      lane.model.g[k] += prior_curvature(l) * (lane.model.z[k] - p.search.objective.prior_mean[k]);
     }
   }
 
@@ -91,14 +111,15 @@ struct LevenbergMarquardt {
     for (int64_t i = 0; i <= search.n_iter; ++i) {
       // Nothing follows the last point, so its derivatives are left out.
       const int64_t n_wanted = i < search.n_iter ? n_directions : 0;
-      measure_with_tangents(s, weights, x, n_wanted, target, search.counts != nullptr, state, sums);
+      const Wanted<T> wanted = {target, search.objective.weights, search.counts != nullptr};
+      measure_with_tangents(s, weights, x, n_wanted, wanted, state, sums);
       bool finished = true;
       for (int l = 0; l < block.n_lanes(); ++l) {
         DampedSearch& lane = lanes[l];
-        if (judge(lane, static_cast<double>(sums.squares[l]), i, search.tol)) accept(lane, l);
+        if (judge(lane, sum_of_squares(l), i, search.tol)) accept(lane, l);
         finished = finished && lane.finished;
         if (!n_wanted || lane.finished) continue;
-        propose(lane, K, p.simplex, scratch);
+        propose(lane, K, p.simplex, scratch, search.objective.bounds);
         for (int64_t k = 0; k < K; ++k) x[k * row + l] = static_cast<T>(lane.step[k]);
       }
       write_results(block.n_lanes());

@@ -127,7 +127,7 @@ MICFAST_INLINE void step_members(const T* bias, const T* drive, const T* w_x, co
 
 template <class T, class Cell>
 void measure_with_tangents(const Sizes& s, const PackedWeights<UnitLanes, T, Cell>& w, const T* x,
-                           int64_t n_directions, const T* target, bool omit,
+                           int64_t n_directions, Wanted<T> wanted,
                            const NarrowTangentState<T>& state, const LeastSquares<T>& sums) {
   constexpr int64_t row = kLanes<T>;
   const int64_t H = s.hidden_size, O = s.output_size, K = s.input_size, D = n_directions;
@@ -135,7 +135,7 @@ void measure_with_tangents(const Sizes& s, const PackedWeights<UnitLanes, T, Cel
   enter_members(s, w, x, D, state);
   clear_sums(sums, D);
 
-  for (int64_t t = 0; t < s.n_steps; ++t, target += O * row) {
+  for (int64_t t = 0; t < s.n_steps; ++t, wanted.next_step(O)) {
     const bool sees_latent = t == 0 && !sets_state(w.decoder);
     const T* w_x = sees_latent ? w.gate_x : w.gate_h;
     const T* from = sees_latent ? state.x : t == 0 ? state.start : state.h[(t - 1) & 1];
@@ -162,7 +162,7 @@ void measure_with_tangents(const Sizes& s, const PackedWeights<UnitLanes, T, Cel
         for (int64_t o = 0; o < O; ++o) state.y[(d * O + o) * row + r] = state.out[o];
       }
     map_members<UnitLanes>(w, O, D, state.y, state.slopes);
-    add_step(state.y, target, O, D, omit, sums);
+    add_step(state.y, wanted, O, D, sums);
   }
 }
 

@@ -49,9 +49,18 @@ struct SearchBlock {
     return at.module * p.sizes.n_targets + at.target;
   }
 
+  // What the first `size` values of a target count together, those that are not missing.
+  double total_weight(const T* target, int64_t size) const {
+    double total = 0;
+    for (int64_t j = 0; j < size; ++j)
+      if (!p.counts || target[j] == target[j]) total += p.objective.weights[j];
+    return total;
+  }
+
   // Copies a lane's target to lane rows [n_steps, O], NaN after its end, and its start to lane rows
   // [K]. Answers what the sum of squares is to be multiplied by to be its error: one over the
-  // number of values, or NaN for a target without any or one that is not finite.
+  // number of values, or over the sum of their weights; NaN for a target without any or one that is
+  // not finite.
   double gather(int lane, T* target, T* z) const {
     const Pair at = pair(lane);
     const int64_t n = at.target / p.n_starts, s = at.target % p.n_starts;
@@ -65,13 +74,17 @@ struct SearchBlock {
     if (!p.counts) {
       gather_lane(from, size, lane, target);
       for (int64_t j = 0; j < size; ++j) poison += from[j] * 0;
-      return 1. / static_cast<double>(size) + static_cast<double>(poison);
+      const double total =
+          p.objective.weights ? total_weight(from, size) : static_cast<double>(size);
+      return 1. / total + static_cast<double>(poison);
     }
     gather_lane(from, p.lengths[i] * O, n_steps * O, lane, target);
     for (int64_t j = 0; j < p.lengths[i] * O; ++j)
       if (from[j] == from[j]) poison += from[j] * 0;
     if (p.counts[i] == 0) poison = static_cast<T>(__builtin_nan(""));
-    return 1. / static_cast<double>(p.counts[i]) + static_cast<double>(poison);
+    const double total = p.objective.weights ? total_weight(from, p.lengths[i] * O)
+                                             : static_cast<double>(p.counts[i]);
+    return 1. / total + static_cast<double>(poison);
   }
 
   // Writes lane rows of errors and inputs to row `iteration` of the history, if there is one.

@@ -23,6 +23,19 @@ struct LeastSquares {
   }
 };
 
+// What the outputs of one step after the other are compared with.
+template <class T>
+struct Wanted {
+  const T* target;   // [T, O] lane rows
+  const T* weights;  // [T, O] what a squared difference counts, or null: 1
+  bool omit;         // NaN in the target are missing values
+
+  void next_step(int64_t n_outputs) {
+    target += n_outputs * kLanes<T>;
+    if (weights) weights += n_outputs;
+  }
+};
+
 // Scratch of the pass, all lane rows. "Member" 0 is the sequence itself, member 1 + i its
 // derivative along direction i.
 template <class T>
@@ -72,6 +85,20 @@ MICFAST_INLINE void subtract_target(T* y, const T* target, int64_t n_outputs, in
   }
 }
 
+// y[d][o] *= sqrt(weights[o]), so that the squares count as they should. y [1 + D, O]
+template <class T>
+void weigh_members(T* y, const T* weights, int64_t n_outputs, int64_t D) {
+  using V = Vec<T>;
+  for (int64_t o = 0; o < n_outputs; ++o) {
+    const V root = sqrt(V::broadcast(weights[o]));
+    for (int64_t d = 0; d <= D; ++d)
+      for (int v = 0; v < kVectorsPerBlock; ++v) {
+        T* at = y + (d * n_outputs + o) * kLanes<T> + v * V::kWidth;
+        (V::load(at) * root).store(at);
+      }
+  }
+}
+
 template <class T>
 MICFAST_INLINE void clear_sums(const LeastSquares<T>& sums, int64_t D) {
   clear(sums.squares, 1);
@@ -81,13 +108,14 @@ MICFAST_INLINE void clear_sums(const LeastSquares<T>& sums, int64_t D) {
 
 // Adds one step's outputs and their derivatives, y [1 + D, O], to the sums.
 template <class T>
-MICFAST_INLINE void add_step(T* y, const T* target, int64_t O, int64_t D, bool omit,
+MICFAST_INLINE void add_step(T* y, const Wanted<T>& wanted, int64_t O, int64_t D,
                              const LeastSquares<T>& sums) {
   constexpr int64_t row = kLanes<T>;
-  if (omit)
-    subtract_target<true>(y, target, O, D);
+  if (wanted.omit)
+    subtract_target<true>(y, wanted.target, O, D);
   else
-    subtract_target<false>(y, target, O, D);
+    subtract_target<false>(y, wanted.target, O, D);
+  if (wanted.weights) weigh_members(y, wanted.weights, O, D);
   add_products(sums.squares, y, y, O);
   T* normal = sums.normal;
   for (int64_t i = 1; i <= D; ++i) {
@@ -145,12 +173,11 @@ void enter_members(const Sizes& s, const PackedWeights<Layout, T, Cell>& w, cons
     }
 }
 
-// `x` [1 + D, K]: the latent, then the D directions. `target` [T, O]; with `omit`, its NaN are
-// missing values.
+// `x` [1 + D, K]: the latent, then the D directions.
 template <class Layout, class T, class Cell>
 void measure_with_tangents(const Sizes& s, const PackedWeights<Layout, T, Cell>& w, const T* x,
-                           int64_t n_directions, const T* target, bool omit,
-                           const TangentState<T>& state, const LeastSquares<T>& sums) {
+                           int64_t n_directions, Wanted<T> wanted, const TangentState<T>& state,
+                           const LeastSquares<T>& sums) {
   using V = Vec<T>;
   constexpr int64_t row = kLanes<T>;
   constexpr int64_t stride = Layout::template kStride<T>;
@@ -160,7 +187,7 @@ void measure_with_tangents(const Sizes& s, const PackedWeights<Layout, T, Cell>&
   if (sets_state(w.decoder)) x = state.h[1];
   clear_sums(sums, D);
 
-  for (int64_t t = 0; t < s.n_steps; ++t, target += O * row) {
+  for (int64_t t = 0; t < s.n_steps; ++t, wanted.next_step(O)) {
     const bool sees_latent = t == 0 && !sets_state(w.decoder);
     const T* w_x = sees_latent ? w.gate_x : w.gate_h;
     const int64_t n_x = sees_latent ? s.input_size : H;
@@ -215,7 +242,7 @@ void measure_with_tangents(const Sizes& s, const PackedWeights<Layout, T, Cell>&
     for (int64_t d = 0; d <= D; ++d)
       multiply_add<Layout>(state.y + d * O * row, O, w.out_h, h + d * H * row, H);
     map_members<Layout>(w, O, D, state.y, state.slopes);
-    add_step(state.y, target, O, D, omit, sums);
+    add_step(state.y, wanted, O, D, sums);
   }
 }
 

@@ -21,6 +21,7 @@ from micfast.generators.bank import GeneratorBank
 from micfast.generators.files import BankFileError, read_parts, write_parts
 from micfast.generators.labels import Label
 from micfast.kernels.weights import Weights
+from micfast.search.loss import Loss
 from micfast.search.pose import Pose
 from micfast.search.solvers import SOLVERS
 from micfast.search.starts import STARTS
@@ -276,8 +277,9 @@ def _param_from_json(value: Any) -> Any:
     name = fields.pop("settings")
     if name == "latents":
         return Given(value["latents"])
-    if name in ("training", "pose"):
-        return {"training": Training, "pose": Pose}[name](**fields)
+    kinds: dict[str, Any] = {"training": Training, "pose": Pose, "loss": Loss}
+    if name in kinds:
+        return kinds[name](**fields)
     if name.startswith("method "):
         method: Any = METHODS[name.removeprefix("method ")]
         return method(**fields)

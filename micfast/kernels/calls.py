@@ -23,7 +23,7 @@ from micfast.kernels import (
 )
 from micfast.kernels.backend import resolve_backend
 from micfast.kernels.execution import Execution
-from micfast.kernels.reference import InvertResult, Structure
+from micfast.kernels.reference import InvertResult, Objective, Structure
 from micfast.kernels.reference_lm import TrainLMResult
 from micfast.kernels.reference_projected import TrainProjectedResult
 from micfast.kernels.reference_training import TrainResult
@@ -38,6 +38,9 @@ _REFERENCES: dict[str, Callable[..., InvertResult]] = {
 }
 
 
+_MEAN_SQUARED_ERROR = Objective()
+
+
 @contextlib.contextmanager
 def _plain_torch() -> Iterator[None]:
     """Keep the caller's inference mode and autocast out of the reference."""
@@ -50,18 +53,25 @@ def _usable(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.clone() if tensor.is_inference() else tensor for tensor in tensors]
 
 
-def _place(where: str, weights: Weights, execution: Execution) -> tuple[str, torch.device]:
+def _place(
+    where: str, weights: Weights, execution: Execution, plain_loop: bool = True
+) -> tuple[str, torch.device]:
     """The backend, and the device on which it runs.
 
-    The CUDA kernels draw the paper's structure alone; with "auto", others run on the CPU.
+    The CUDA kernels draw the paper's structure alone, and search as in the paper alone; with
+    "auto", all else runs on the CPU.
     """
     backend, device = resolve_backend(execution.backend, weights.device), weights.device
-    if backend == "cuda" and not weights.structure.is_plain:
+    if backend == "cuda" and not (weights.structure.is_plain and plain_loop):
         if execution.backend != "auto":
-            raise RuntimeError(
-                f"{where}: backend 'cuda' draws no {weights.decoder}, nor other biases of the "
-                "first step; with 'auto' it is drawn on the CPU, with 'torch' by the reference"
-            )
+            if weights.structure.is_plain:
+                refused = f"{launch.PLAIN_LOOPS_ALONE}; with 'auto' others run"
+            else:
+                refused = (
+                    f"backend 'cuda' draws no {weights.decoder}, nor other biases of the first "
+                    "step; with 'auto' it is drawn"
+                )
+            raise RuntimeError(f"{where}: {refused} on the CPU, with 'torch' by the reference")
         device = torch.device("cpu")
         backend = resolve_backend("auto", device)
     return backend, device
@@ -112,21 +122,32 @@ def search(
     settings: tuple,
     execution: Execution,
     report: Report,
+    objective: Objective = _MEAN_SQUARED_ERROR,
+    **loop: Any,
 ) -> InvertResult:
-    """Run the operator ``invert`` or ``invert_lm`` with its settings, in the schema's order."""
-    backend, device = _place(name, weights, execution)
+    """Run the operator ``invert`` or ``invert_lm``.
+
+    ``settings`` are those before the structure, in the schema's order; ``loop`` those after the
+    objective, by name, where they are not the defaults.
+    """
+    backend, device = _place(name, weights, execution, objective.is_plain and not loop)
     if device != targets.device:
         weights, x, z = weights.to(device=device), targets.to(device), starts.to(device)
-        found = search(name, weights, x, z, settings, execution, report)
+        objective = objective.map(lambda tensor: tensor.to(device))
+        found = search(name, weights, x, z, settings, execution, report, objective, **loop)
         return InvertResult(*(tensor.to(targets.device) for tensor in found))
     if backend == "torch":
         with _plain_torch():
             *tensors, targets, starts = _usable([*weights, targets, starts])
             structure = _usable_structure(weights)
-            return _REFERENCES[name](tensors, targets, starts, *settings, structure)
+            objective = objective.map(lambda tensor: _usable([tensor])[0])
+            return _REFERENCES[name](
+                tensors, targets, starts, *settings, structure, objective, **loop
+            )
     with launch.running(execution.n_threads, report):
         operator = getattr(torch.ops.micfast, name)
-        return InvertResult(*operator(*weights, targets, starts, *settings, *weights.structure))
+        arguments = (*weights, targets, starts, *settings, *weights.structure, *objective)
+        return InvertResult(*operator(*arguments, **loop))
 
 
 def _usable_structure(weights: Weights) -> Structure:

@@ -19,6 +19,7 @@ from micfast.kernels.reference import Structure
 from micfast.progress import Report
 
 __all__ = [
+    "PLAIN_LOOPS_ALONE",
     "addresses",
     "current_report",
     "dense",
@@ -28,6 +29,10 @@ __all__ = [
     "weight_arguments",
 ]
 
+PLAIN_LOOPS_ALONE = (
+    "the CUDA kernels search with the plain mean squared error, by Adam on the simplex at one rate "
+    "and without bias correction, or by Levenberg-Marquardt on the simplex or free"
+)
 _SUFFIXES = {torch.float32: "float32", torch.float64: "float64"}
 # Parts a training on a GPU is cut into, so that it can report and be interrupted in between.
 _TRAIN_PARTS = 64

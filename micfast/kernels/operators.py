@@ -8,6 +8,7 @@ or ``torch.export``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ from micfast.kernels.definition import (
     operator,
     require,
 )
-from micfast.kernels.reference import Structure
+from micfast.kernels.reference import Objective, Structure
 from micfast.kernels.weights import check_weights
 
 __all__ = ["check_train", "differentiable_generate"]
@@ -359,6 +360,7 @@ def _run_search(
     tol: float,
     omit_nan: bool,
     structure: Structure,
+    objective: Objective,
     *settings: object,
 ) -> tuple[Tensor, ...]:
     """Check the arguments and run a kernel; ``settings`` are the kernel's own."""
@@ -379,6 +381,7 @@ def _run_search(
         )
     require(n_iter >= 0, where, "n_iter", "at least 0", n_iter)
     require(tol >= 0, where, "tol", "at least 0", tol)
+    objective = _check_objective(where, objective, weights[0], T, K, O)
     structure, (*weights, targets, init) = _dense(structure, *weights, targets, init)
     outputs = _search_outputs(weights[0], targets, init, n_iter, return_history)
     addresses = launch.addresses(outputs)
@@ -395,38 +398,126 @@ def _run_search(
         tol,
         addresses,
         launch.addresses(missing) or NOTHING_MISSING,
+        _objective_arguments(objective),
     )
     launch.run(where, targets, search, *settings)
     return outputs
 
 
+def _check_objective(
+    where: str, objective: Objective, like: Tensor, T: int, K: int, O: int
+) -> Objective:
+    """Check an objective, and give it as the kernels take it."""
+    if objective.is_plain:
+        return Objective()
+    bounds, loss_weights, prior_weight, prior_mean = objective
+    if like.is_cuda:
+        raise RuntimeError(f"{where}: {launch.PLAIN_LOOPS_ALONE}")
+    if bounds is not None:
+        check_shape(where, "bounds", bounds, like, "(2, K)", 2, K)
+        rule = "lowest and highest latents, in this order"
+        require(bool((bounds[0] <= bounds[1]).all()), where, "bounds", rule, bounds.tolist())
+        bounds = bounds.double().contiguous()
+    if loss_weights is not None:
+        check_shape(where, "loss_weights", loss_weights, like, "(T, O)", T, O)
+        valid = bool(((loss_weights >= 0) & loss_weights.isfinite()).all())
+        require(valid, where, "loss_weights", "finite and at least 0", loss_weights.tolist())
+        loss_weights = loss_weights.contiguous()
+    require(0 <= prior_weight < math.inf, where, "prior_weight", "finite and >= 0", prior_weight)
+    if prior_mean is None:
+        prior_mean = like.new_zeros(K)
+    check_shape(where, "prior_mean", prior_mean, like, "(K,)", K)
+    return Objective(bounds, loss_weights, prior_weight, prior_mean.double().contiguous())
+
+
+def _objective_arguments(objective: Objective) -> tuple[list[int], float]:
+    tensors = (objective.bounds, objective.weights, objective.prior_mean)
+    return [0 if t is None else t.data_ptr() for t in tensors], objective.prior_weight
+
+
+def _adam_steps(
+    n_iter: int,
+    adam: tuple[float, float, float, float],
+    bias_correction: bool,
+    schedule: Tensor | None,
+) -> Tensor | None:
+    """Rate and eps (I, 2) of every iteration; None where all have those of ``adam``.
+
+    With bias correction ``lr m' / (sqrt(v') + eps)``, m' and v' the moments over 1 - beta^i, is
+    ``rate m / (sqrt(v) + eps_i)`` with both numbers multiplied by sqrt(1 - beta2^i).
+    """
+    if not bias_correction and schedule is None:
+        return None
+    lr, beta1, beta2, eps = adam
+    steps = torch.tensor([[lr, eps]], dtype=torch.float64, device="cpu").repeat(n_iter, 1)
+    if schedule is not None:
+        steps[:, 0] *= schedule
+    if bias_correction:
+        i = torch.arange(1, n_iter + 1, dtype=torch.float64, device="cpu")
+        steps *= (1 - beta2**i).sqrt()[:, None]
+        steps[:, 0] /= 1 - beta1**i
+    return steps
+
+
 _SEARCH = f"({WEIGHTS}, Tensor targets, Tensor init, SymInt n_iter"
+_OBJECTIVE = (
+    "Tensor? bounds=None, Tensor? loss_weights=None, float prior_weight=0.0, "
+    "Tensor? prior_mean=None"
+)
+
+
+def _optional(
+    arguments: Sequence[Any], defaults: tuple[Any, ...]
+) -> tuple[bool, Structure, Objective, list[Any]]:
+    """The arguments from omit_nan on, some of which may be left out; the last have `defaults`."""
+    omit_nan, structure, objective, more = (
+        arguments[slice(*at)] for at in ((0, 1), (1, 7), (7, 11), (11, None))
+    )
+    more = [*more, *defaults[len(more) :]]
+    return bool(omit_nan and omit_nan[0]), Structure(*structure), Objective(*objective), more
 
 
 @operator(
     "invert",
     f"{_SEARCH}, float lr, float beta1, float beta2, float eps, bool unprojected_error, "
-    f"bool return_history, float tol, bool omit_nan=False, {_STRUCTURE}) -> {_SIX_TENSORS}",
+    f"bool return_history, float tol, bool omit_nan=False, {_STRUCTURE}, {_OBJECTIVE}, "
+    f"bool simplex=True, bool bias_correction=False, Tensor? schedule=None) -> {_SIX_TENSORS}",
     fake=lambda *a: _search_outputs(a[0], a[5], a[6], a[7], a[13]),
 )
 def _invert(*arguments: Any) -> tuple[Tensor, ...]:
     n_iter, lr, beta1, beta2, eps, unprojected_error, return_history, tol, *rest = arguments[7:]
-    adam = (lr, beta1, beta2, eps)
-    check_adam("invert", *adam)
-    search = (n_iter, return_history, tol, bool(rest and rest[0]), Structure(*rest[1:]))
-    return _run_search("invert", arguments[:7], *search, adam, unprojected_error)
+    where, adam = "invert", (lr, beta1, beta2, eps)
+    check_adam(where, *adam)
+    omit_nan, structure, objective, loop = _optional(rest, (True, False, None))
+    simplex, bias_correction, schedule = loop
+    if simplex and objective.bounds is not None:
+        raise ValueError(f"{where}: bounds must be None where simplex is true")
+    if schedule is not None:
+        valid = schedule.dtype == torch.float64 and schedule.shape == (n_iter,)
+        rule = f"{n_iter} numbers (n_iter), float64 and on the CPU"
+        require(valid and not schedule.is_cuda, where, "schedule", rule, schedule)
+    if arguments[5].is_cuda and loop != [True, False, None]:
+        raise RuntimeError(f"{where}: {launch.PLAIN_LOOPS_ALONE}")
+    steps = _adam_steps(n_iter, adam, bias_correction, schedule)
+    search = (n_iter, return_history, tol, omit_nan, structure, objective)
+    flags = [unprojected_error, simplex]
+    address = 0 if steps is None else steps.data_ptr()
+    return _run_search(where, arguments[:7], *search, adam, flags, address)
 
 
 @operator(
     "invert_lm",
     f"{_SEARCH}, float damping, bool simplex, bool return_history, float tol, "
-    f"bool omit_nan=False, {_STRUCTURE}) -> {_SIX_TENSORS}",
+    f"bool omit_nan=False, {_STRUCTURE}, {_OBJECTIVE}) -> {_SIX_TENSORS}",
     fake=lambda *a: _search_outputs(a[0], a[5], a[6], a[7], a[10]),
 )
 def _invert_lm(*arguments: Any) -> tuple[Tensor, ...]:
     n_iter, damping, simplex, return_history, tol, *rest = arguments[7:]
-    require(0 < damping < float("inf"), "invert_lm", "damping", "finite and above 0", damping)
-    search = (n_iter, return_history, tol, bool(rest and rest[0]), Structure(*rest[1:]))
+    require(0 < damping < math.inf, "invert_lm", "damping", "finite and above 0", damping)
+    omit_nan, structure, objective, _ = _optional(rest, ())
+    if simplex and objective.bounds is not None:
+        raise ValueError("invert_lm: bounds must be None where simplex is true")
+    search = (n_iter, return_history, tol, omit_nan, structure, objective)
     return _run_search("invert_lm", arguments[:7], *search, damping, simplex)
 
 

@@ -1,22 +1,33 @@
 """The definition of micfast's algorithm in plain PyTorch: generate and invert.
 
-Every kernel is tested against this file. It is written to be read, runs on any torch device in
-float32 and float64, and imports nothing else of micfast; training is defined in
-``reference_training.py``. Shapes and equations: ``docs/conventions.md``. Letters: M modules,
-N targets, T time steps, H hidden units, K inputs (types), O outputs, I iterations.
+Every kernel is tested against this file. It is written to be read, and runs on any torch device in
+float32 and float64. What is minimised is in ``reference_objective.py``, the only import from
+micfast; training is defined in ``reference_training.py``. Shapes and equations:
+``docs/conventions.md``. Letters: M modules, N targets, T time steps, H hidden units, K inputs
+(types), O outputs, I iterations.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from micfast.kernels.reference_objective import (
+    Objective,
+    mean_squared_error,
+    missing_values,
+    project,
+    total_weight,
+)
+
 __all__ = [
     "OUTPUT_MAPS",
     "InvertResult",
+    "Objective",
     "Structure",
     "generate",
     "generate_with_derivatives",
@@ -73,6 +84,7 @@ class Structure(NamedTuple):
 
 
 _PLAIN = Structure()
+_MEAN_SQUARED_ERROR = Objective()
 OUTPUT_MAPS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
     "tanh": torch.tanh,
@@ -212,45 +224,6 @@ def generate_with_derivatives(
     return scale * y + shift, (scale * _SLOPES[structure.output](x, y))[..., None] * dx
 
 
-def mean_squared_error(outputs: Tensor, targets: Tensor, omit_nan: bool = False) -> Tensor:
-    """Mean over T and O of the squared difference.
-
-    Parameters
-    ----------
-    outputs, targets : Tensor of shape (..., T, O)
-    omit_nan : bool
-        Treat NaN in ``targets`` as missing values: the mean is that over the others.
-
-    Returns
-    -------
-    Tensor of shape (...)
-        NaN for a target that holds infinity, or NaN (with ``omit_nan``: nothing but NaN).
-        Differentiable in ``outputs``.
-    """
-    if not omit_nan:
-        invalid = ~torch.isfinite(targets).all(dim=-1).all(dim=-1)
-        return (outputs - targets).square().mean(dim=(-2, -1)).masked_fill(invalid, torch.nan)
-    missing = _missing_values(targets)
-    # Not 0 * difference: its gradient would be NaN.
-    difference = torch.where(missing, 0, outputs - torch.where(missing, 0, targets))
-    mse = difference.square().sum(dim=(-2, -1)) / (~missing).sum(dim=(-2, -1))
-    return mse.masked_fill(targets.isinf().any(dim=-1).any(dim=-1), torch.nan)
-
-
-def _missing_values(targets: Tensor) -> Tensor:
-    """Where values are missing (..., T, O). What holds nothing but NaN stays it, and spoils all."""
-    missing = targets.isnan()
-    return missing & ~missing.flatten(-2).all(dim=-1)[..., None, None]
-
-
-def project(latents: Tensor) -> Tensor:
-    """Clip to [0, 1] and normalise to sum 1 over the last axis; 1/K where the sum is zero."""
-    clipped = latents.clamp(0, 1)
-    total = clipped.sum(dim=-1, keepdim=True)
-    uniform = torch.full_like(clipped, 1 / latents.shape[-1])
-    return torch.where(total == 0, uniform, clipped / total)
-
-
 def invert(
     weights: Iterable[Tensor],
     targets: Tensor,
@@ -265,12 +238,18 @@ def invert(
     tol: float = 0.0,
     omit_nan: bool = False,
     structure: Structure = _PLAIN,
+    objective: Objective = _MEAN_SQUARED_ERROR,
+    *,
+    simplex: bool = True,
+    bias_correction: bool = False,
+    schedule: Tensor | None = None,
+    draw: Callable[[Tensor], Tensor] | None = None,
 ) -> InvertResult:
     """Find, for every module and target, the input vector that best reconstructs the target.
 
-    Projected Adam without bias correction. Each of the ``n_iter`` iterations projects the latent
-    (:func:`project`), takes the gradient of the mean squared error there (the projection itself
-    is not differentiated) and steps.
+    Projected Adam. Each of the ``n_iter`` iterations projects the latent (:func:`project`), takes
+    the gradient of the mean squared error there (the projection itself is not differentiated) and
+    steps.
 
     Parameters
     ----------
@@ -298,18 +277,29 @@ def invert(
         target that holds nothing else. A shorter target is one that ends in NaN.
     structure : Structure
         As in :func:`generate`.
+    objective : Objective
+        What is minimised in place of the mean squared error, and the box of the latents.
+    simplex : bool
+        Whether to project; if not, latents are clipped to the objective's bounds, or free.
+    bias_correction : bool
+        Divide the moments by ``1 - beta^i`` in iteration i = 1, 2, ..., as ``torch.optim.Adam``.
+    schedule : Tensor of shape (n_iter,), optional
+        By what ``lr`` is multiplied in each iteration.
+    draw : callable, optional
+        Draws (M, N, T, O) from latents (M, N, K) in place of :func:`generate`.
 
     Returns
     -------
     InvertResult
-        ``errors`` (M, N): :func:`mean_squared_error`; ``latents`` (M, N, K).
+        ``errors`` (M, N): :meth:`Objective.error`; ``latents`` (M, N, K).
     """
     weights = [w.detach() for w in weights]
     z, targets, shape = _expand_starts(len(weights[0]), targets, init)
     T = targets.shape[-2]
 
     def error(z: Tensor) -> Tensor:
-        return mean_squared_error(generate(weights, z, T, structure), targets, omit_nan)
+        outputs = generate(weights, z, T, structure) if draw is None else draw(z)
+        return objective.error(outputs, targets, z, omit_nan)
 
     m, v = torch.zeros_like(z), torch.zeros_like(z)
     moving = torch.ones_like(z[..., 0], dtype=torch.bool)
@@ -317,7 +307,7 @@ def invert(
     error_history, latent_history = [], []
     for i in range(n_iter):
         with torch.enable_grad():
-            z = project(z).requires_grad_(True)
+            z = objective.constrain(z, simplex).requires_grad_(True)
             loss = error(z)
             # Each loss depends on its own latent alone, so the gradient of the sum holds them all.
             (g,) = torch.autograd.grad(loss.sum(), z)
@@ -336,9 +326,14 @@ def invert(
                 lowest_before = lowest
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g.square()
-        z = torch.where(moving[..., None], z - lr * m / (v.sqrt() + eps), z)
+        rate = lr if schedule is None else lr * schedule[i]
+        step = rate * m / (v.sqrt() + eps)
+        if bias_correction:
+            v_corrected = v / (1 - beta2 ** (i + 1))
+            step = rate * m / (1 - beta1 ** (i + 1)) / (v_corrected.sqrt() + eps)
+        z = torch.where(moving[..., None], z - step, z)
     with torch.no_grad():
-        latents = project(z)
+        latents = objective.constrain(z, simplex)
         errors = error(z if unprojected_error else latents)
     error_history.append(errors)
     latent_history.append(latents)
@@ -401,6 +396,7 @@ def invert_lm(
     tol: float = 0.0,
     omit_nan: bool = False,
     structure: Structure = _PLAIN,
+    objective: Objective = _MEAN_SQUARED_ERROR,
 ) -> InvertResult:
     """As :func:`invert`, by the Levenberg–Marquardt method: damped Gauss-Newton steps.
 
@@ -420,7 +416,7 @@ def invert_lm(
     simplex : bool
         Keep the latents non-negative with sum 1: the start is projected, and of a step that would
         leave, the components that turn negative are set to 0 and the others solved again. Without
-        it latents are free.
+        it latents stay within the objective's bounds, in the same way, or are free.
     return_history : bool
         Also return the lowest error so far, and its latent, before every step and at the end.
     tol : float
@@ -430,6 +426,9 @@ def invert_lm(
         As in :func:`invert`.
     structure : Structure
         As in :func:`generate`.
+    objective : Objective
+        As in :func:`invert`; the roots of the weights belong to the residuals, and a prior adds
+        residuals.
 
     Returns
     -------
@@ -439,8 +438,11 @@ def invert_lm(
     weights = [w.detach() for w in weights]
     x, targets, shape = _expand_starts(len(weights[0]), targets, init)
     T = targets.shape[-2]
-    missing = _missing_values(targets) if omit_nan else torch.zeros_like(targets, dtype=torch.bool)
-    n_residuals = (~missing).sum(dim=(-2, -1))
+    missing = missing_values(targets) if omit_nan else torch.zeros_like(targets, dtype=torch.bool)
+    total = total_weight(missing, objective.weights)
+    roots = None if objective.weights is None else objective.weights.sqrt()
+    prior = objective.prior_weight * total.double()
+    eye = torch.eye(x.shape[-1], dtype=torch.float64, device=x.device)
     targets = torch.where(missing, 0, targets)
     invalid = ~torch.isfinite(targets).all(dim=-1).all(dim=-1)
 
@@ -450,12 +452,19 @@ def invert_lm(
         if omit_nan:
             outputs = torch.where(missing, 0, outputs)
             derivatives = torch.where(missing[..., None], 0, derivatives)
-        r, J = (outputs - targets).flatten(2), derivatives.flatten(2, 3)
-        error = (r.square().sum(dim=-1).double() / n_residuals).masked_fill(invalid, torch.nan)
-        return error, (J.mT @ J).double(), (J.mT @ r[..., None])[..., 0].double()
+        residuals = outputs - targets
+        if roots is not None:
+            residuals, derivatives = roots * residuals, roots[..., None] * derivatives
+        r, J = residuals.flatten(2), derivatives.flatten(2, 3)
+        error = r.square().sum(dim=-1).double() / total
+        A, g = (J.mT @ J).double(), (J.mT @ r[..., None])[..., 0].double()
+        if objective.prior_weight:
+            from_mean = objective.from_mean(x).double()
+            error = error + objective.prior_weight * from_mean.square().sum(dim=-1)
+            A, g = A + prior[..., None, None] * eye, g + prior[..., None] * from_mean
+        return error.masked_fill(invalid, torch.nan), A, g
 
-    if simplex:
-        x = project(x)
+    x = objective.constrain(x, simplex)
     z, (error, A, g) = x, measure(x)
     damping_now, growth = torch.full_like(error, damping), torch.full_like(error, 2.0)
     finished, converged = error.isnan(), torch.zeros_like(error, dtype=torch.bool)
@@ -463,13 +472,14 @@ def invert_lm(
     error_history, latent_history = [error], [z]
     for i in range(1, n_iter + 1):
         mu = (damping_now * _mean_curvature(A, simplex)).clamp_min(_LEAST_CURVATURE)
-        d = _damped_step(A, g, z.double(), mu, simplex)
+        d = _damped_step(A, g, z.double(), mu, simplex, objective.bounds)
         change = 2 * g * d + d * (A @ d[..., None])[..., 0]
-        predicted = -change.sum(dim=-1) / n_residuals
+        predicted = -change.sum(dim=-1) / total
         x = z.double() + d
         if simplex:
             x = x.clamp_min(0)
             x = x / x.sum(dim=-1, keepdim=True)
+        x = objective.constrain(x, False)
         x = x.to(z.dtype)
         error_x, A_x, g_x = measure(x)
 
@@ -515,25 +525,33 @@ def _mean_curvature(A: Tensor, simplex: bool) -> Tensor:
     return (trace - A.sum(dim=(-2, -1)) / K) / max(K - 1, 1)
 
 
-def _damped_step(A: Tensor, g: Tensor, z: Tensor, mu: Tensor, simplex: bool) -> Tensor:
+def _damped_step(
+    A: Tensor, g: Tensor, z: Tensor, mu: Tensor, simplex: bool, bounds: Tensor | None = None
+) -> Tensor:
     """Minimise ``2 g d + d (A + mu) d`` over d (..., K); on the simplex, see :func:`invert_lm`."""
-    eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-    if not simplex:
+    K = A.shape[-1]
+    eye = torch.eye(K, dtype=A.dtype, device=A.device)
+    if not simplex and bounds is None:
         return _solve(A + mu[..., None, None] * eye, -g)
+    lowest, highest = bounds if bounds is not None else (A.new_zeros(K), A.new_full((K,), math.inf))
     free = torch.ones_like(z, dtype=torch.bool)
-    for _ in range(A.shape[-1]):
-        # Inputs that leave the simplex go to 0; the others take over what they give up.
-        fixed = torch.where(free, 0, -z)
+    fixed = torch.zeros_like(z)
+    for _ in range(K + 1):
         right = -(g + (A @ fixed[..., None])[..., 0])
         # Rows and columns of the fixed ones are those of the unit matrix.
         both = free[..., None] & free[..., None, :]
         B = torch.where(both, A + mu[..., None, None] * eye, eye)
-        x1, x2 = _solve(B, torch.where(free, right, 0)), _solve(B, free.to(A.dtype))
-        shift = (-fixed.sum(dim=-1) - x1.sum(dim=-1)) / x2.sum(dim=-1)
-        d = torch.where(free, x1 + shift[..., None] * x2, -z)
-        stays = free & ~(z + d < 0)
+        x = _solve(B, torch.where(free, right, 0))
+        if simplex:  # The others take over what the fixed ones give up.
+            x2 = _solve(B, free.to(A.dtype))
+            shift = (-fixed.sum(dim=-1) - x.sum(dim=-1)) / x2.sum(dim=-1)
+            x = x + shift[..., None] * x2
+        d = torch.where(free, x, fixed)
+        stays = free & ~(z + d < lowest) & ~(z + d > highest)
         if bool((stays == free).all()):
             break
+        # Inputs that would leave go to where they may just be.
+        fixed = torch.where(free & ~stays, torch.clamp(z + d, lowest, highest) - z, fixed)
         free = stays
     return d
 

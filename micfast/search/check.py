@@ -20,10 +20,10 @@ from micfast.generators.dropin.compare import (
 from micfast.generators.dropin.parts import Parts, read_fleet
 from micfast.generators.dropin.undisturbed import quiet, undisturbed
 from micfast.generators.dropin.verdict import likely_weights
+from micfast.kernels import reference
 from micfast.kernels.decoder import Decoder
 from micfast.kernels.execution import Execution
-from micfast.kernels.reference import mean_squared_error, project
-from micfast.search.inversion import invert
+from micfast.search.inversion import best_start, invert
 from micfast.search.problem import read_targets
 from micfast.search.solvers import SOLVERS, Solver
 from micfast.search.solvers.adam import Adam
@@ -164,7 +164,9 @@ def check(
     ours = bank.generate(z, n_steps, execution=execution)
     few = bank.select(indices=slice(0, n_modules))
     found = invert(few, chunk, solver=solver, nan_policy=nan_policy, execution=execution)
-    own = _Own(draw, chunk, omit_nan)
+    own = _Own(draw, chunk, omit_nan, solver)
+    starts = solver.start.prepare(few, len(chunk), omit_nan, execution)[1](0, chunk).to(chunk)
+    starts = starts.expand(len(few), len(chunk), -1, -1)
     differences, columns = [], []
     with quiet():
         for m, parts in enumerate(fleet.parts):
@@ -176,7 +178,7 @@ def check(
                     columns.append(
                         (
                             own.errors(parts, found.latents[:, m]),
-                            *_plain_loop(own, parts, solver, few.select(indices=m), execution),
+                            *_plain_loop(own, parts, few.select(indices=m), starts[m : m + 1]),
                         )
                     )
     own_errors, loop_errors, loop_latents = map(_stacked, zip(*columns, strict=True))
@@ -209,6 +211,7 @@ class _Own:
     function: Callable[[nn.Module, Tensor, int], Tensor]
     targets: Tensor
     omit_nan: bool
+    solver: Solver
 
     def draw(self, parts: Parts, z: Tensor, n_steps: int) -> Tensor:
         """The user's drawing (n, T, O), checked."""
@@ -226,36 +229,26 @@ class _Own:
     def errors(self, parts: Parts, z: Tensor) -> Tensor:
         """Errors (N,) of the drawings from latents (N, K)."""
         drawn = self.draw(parts, z, self.targets.shape[1])
-        return mean_squared_error(drawn, self.targets, self.omit_nan)
+        objective = self.solver.loss.objective(self.targets, z.shape[1])
+        return objective.error(drawn, self.targets, z, self.omit_nan)
 
 
 def _plain_loop(
-    own: _Own, parts: Parts, solver: Solver, bank: GeneratorBank, execution: Execution
+    own: _Own, parts: Parts, bank: GeneratorBank, starts: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
     """Errors (N,) and latents (N, K) by Adam through the user's function, as one writes it."""
+    solver, targets = own.solver, own.targets
     if not isinstance(solver, Adam):
         return None, None
-    N, K = len(own.targets), bank.input_size
-    n_starts, make = solver.start.prepare(bank, N, own.omit_nan, execution)
-    starts = make(0, own.targets).to(bank.weights.W_ih).expand(1, N, n_starts, K)[0]
-    (beta1, beta2), rate = solver.betas, solver.learning_rate
-    results = []
-    for start in starts.unbind(dim=1):
-        z, m, v = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
-        for _ in range(solver.n_iter):
-            with torch.enable_grad():
-                z = project(z).requires_grad_(True)
-                loss = own.errors(parts, z).sum()
-                if not loss.requires_grad:
-                    raise ValueError("check: draw must be differentiable in the latents")
-                (gradient,) = torch.autograd.grad(loss, z)
-            z, m = z.detach(), beta1 * m + (1 - beta1) * gradient
-            v = beta2 * v + (1 - beta2) * gradient.square()
-            z = z - rate * m / (v.sqrt() + solver.eps)
-        latents = project(z)
-        errors = own.errors(parts, z if solver.unprojected_error else latents)
-        results.append((errors, latents))
-    errors, latents = (torch.stack(values) for values in zip(*results, strict=True))
-    best = torch.nan_to_num(errors, nan=torch.inf).argmin(dim=0)
-    columns = torch.arange(N, device=best.device)
-    return errors[best, columns], latents[best, columns]
+
+    def draw(z: Tensor) -> Tensor:
+        drawn = own.draw(parts, z[0], targets.shape[1])
+        if torch.is_grad_enabled() and not drawn.requires_grad:
+            raise ValueError("check: draw must be differentiable in the latents")
+        return drawn[None]
+
+    settings, objective, loop = solver.arguments(targets, bank.input_size, False, own.omit_nan)
+    arguments = (list(bank.weights), targets, starts, *settings, bank.weights.structure, objective)
+    found = reference.invert(*arguments, draw=draw, **loop)
+    errors, latents, *_ = best_start(found)
+    return errors[0], latents[0]

@@ -53,10 +53,10 @@ class Inversion:
     ----------
     errors : array of shape (N, M)
         Mean over steps and channels of the squared difference between target and reconstruction,
-        missing values excluded; NaN for a target that holds infinity or, where NaN is not a
-        missing value, NaN.
+        missing values excluded (with a :class:`micfast.Loss`, what that says); NaN for a target
+        that holds infinity or, where NaN is not a missing value, NaN.
     latents : array of shape (N, M, K)
-        Latents found; each sums to 1 unless the solver was unconstrained.
+        Latents found; each sums to 1 unless the solver's ``constraint`` is another.
     classes : tuple
         The modules' labels.
     bank : GeneratorBank

@@ -19,6 +19,7 @@ from torch import Tensor
 from micfast.generators.bank import GeneratorBank
 from micfast.kernels.execution import Execution
 from micfast.kernels.weights import Weights
+from micfast.search.loss import MEAN_SQUARED_ERROR
 from micfast.search.solvers import Solver
 from micfast.search.starts.nearest import lattice
 from micfast.settings import Settings, check_choice, check_number
@@ -426,7 +427,17 @@ def search_posed(
     -------
     PosedResult
         For the V M modules, view by view.
+
+    Raises
+    ------
+    ValueError
+        If the solver minimises something else than the mean squared error, or has a schedule.
     """
+    if solver.loss != MEAN_SQUARED_ERROR or getattr(solver, "schedule", None) is not None:
+        raise ValueError(
+            "pose: a search of poses needs a solver without weights, prior and schedule, got "
+            f"{solver!r}"
+        )
     M = len(banks[0])
     weights = Weights.concat(bank.weights for bank in banks)
     free = torch.tensor(gains, dtype=targets.dtype, device=targets.device).repeat_interleave(M)

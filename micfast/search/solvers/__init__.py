@@ -11,6 +11,7 @@ from micfast.kernels.reference import InvertResult
 from micfast.kernels.weights import Weights
 from micfast.progress import Report
 from micfast.registry import Registry
+from micfast.search.loss import Loss
 from micfast.search.starts import Start
 from micfast.settings import Settings
 
@@ -22,6 +23,7 @@ class Solver(Settings):
 
     n_iter: int
     start: Start
+    loss: Loss
 
     @abstractmethod
     def search(

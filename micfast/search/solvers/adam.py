@@ -1,17 +1,20 @@
-"""Projected Adam, the paper's solver."""
+"""Adam: the paper's projected one, and those of other loops."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from micfast.kernels import calls
 from micfast.kernels.execution import Execution
-from micfast.kernels.reference import InvertResult
+from micfast.kernels.reference import InvertResult, Objective
 from micfast.kernels.weights import Weights
 from micfast.progress import Report
+from micfast.search.loss import MEAN_SQUARED_ERROR, Loss, check_constraint, check_numbers
 from micfast.search.solvers import SOLVERS, Solver
 from micfast.search.starts import start_of
 from micfast.settings import check_count, check_flag, check_number
@@ -22,9 +25,9 @@ __all__ = ["Adam"]
 @SOLVERS.register("adam")
 @dataclass(frozen=True)
 class Adam(Solver):
-    """Adam without bias correction; each iteration first projects the latent onto the simplex.
+    """Adam; each iteration first puts the latent where it may be, as by default onto the simplex.
 
-    The algorithm of the paper, whose defaults these are; equations in ``docs/conventions.md``.
+    The defaults are the paper's algorithm; equations in ``docs/conventions.md``.
 
     Parameters
     ----------
@@ -44,6 +47,19 @@ class Adam(Solver):
     start : str, Start or array of shape (K,), (N, K), (N, M, K) or (N, M, S, K)
         Where searches start, see :mod:`micfast.search.starts`. With several starts, the one with
         the lowest final error is kept.
+    constraint : {"simplex", "box"} or None
+        Where latents are kept: non-negative with sum 1 (clipped to [0, 1] and divided by their
+        sum), clipped to ``bounds``, or free.
+    bounds : pair, optional
+        The lowest and the highest latents of the box: each a number, K numbers, or None where there
+        is no limit.
+    bias_correction : bool
+        Whether the moments are corrected for their start at 0, as in ``torch.optim.Adam``.
+    schedule : {"cosine"} or array of shape (n_iter,), optional
+        By what ``learning_rate`` is multiplied in each iteration: ``(1 + cos(pi i / n_iter)) / 2``
+        for i = 0, 1, ..., or these numbers.
+    loss : Loss
+        Weights of steps and channels, and a prior on the latent.
 
     Raises
     ------
@@ -59,6 +75,11 @@ class Adam(Solver):
     tol: float = 0.0
     unprojected_error: bool = False
     start: Any = "uniform"
+    constraint: Literal["simplex", "box"] | None = "simplex"
+    bounds: Any = None
+    bias_correction: bool = False
+    schedule: Any = None
+    loss: Loss = MEAN_SQUARED_ERROR
 
     def __post_init__(self) -> None:
         self.set("n_iter", check_count("Adam", "n_iter", self.n_iter))
@@ -75,6 +96,36 @@ class Adam(Solver):
         flag = check_flag("Adam", "unprojected_error", self.unprojected_error)
         self.set("unprojected_error", flag)
         self.set("start", start_of(self.start))
+        self.set("bounds", check_constraint("Adam", self.constraint, self.bounds))
+        flag = check_flag("Adam", "bias_correction", self.bias_correction)
+        self.set("bias_correction", flag)
+        if not (self.schedule is None or _is_cosine(self.schedule)):
+            rule = f"None, 'cosine' or n_iter = {self.n_iter} numbers of at least 0"
+            factors = check_numbers("Adam", "schedule", self.schedule, rule, (1,))
+            if len(factors) != self.n_iter or not (factors >= 0).all():
+                raise ValueError(f"Adam: schedule must be {rule}, got {self.schedule!r}")
+            self.set("schedule", tuple(factors.tolist()))
+        if not isinstance(self.loss, Loss):
+            raise TypeError(f"Adam: loss must be a Loss, got {self.loss!r}")
+
+    def arguments(
+        self, targets: Tensor, n_inputs: int, history: bool, omit_nan: bool
+    ) -> tuple[tuple[Any, ...], Objective, dict[str, Any]]:
+        """Settings, objective and loop of :func:`micfast.kernels.calls.search`."""
+        adam = (self.learning_rate, *self.betas, self.eps)
+        settings = (self.n_iter, *adam, self.unprojected_error, history, self.tol, omit_nan)
+        loop: dict[str, Any] = {}
+        if self.constraint != "simplex":
+            loop["simplex"] = False
+        if self.bias_correction:
+            loop["bias_correction"] = True
+        if self.schedule is not None:
+            factors = self.schedule
+            if _is_cosine(factors):
+                n = self.n_iter
+                factors = [(1 + math.cos(math.pi * i / n)) / 2 for i in range(n)]
+            loop["schedule"] = torch.tensor(factors, dtype=torch.float64, device="cpu")
+        return settings, self.loss.objective(targets, n_inputs, self.bounds), loop
 
     def search(
         self,
@@ -88,6 +139,11 @@ class Adam(Solver):
         report: Report,
     ) -> InvertResult:
         """See :meth:`Solver.search`."""
-        adam = (self.learning_rate, *self.betas, self.eps)
-        settings = (self.n_iter, *adam, self.unprojected_error, history, self.tol, omit_nan)
-        return calls.search("invert", weights, targets, starts, settings, execution, report)
+        settings, objective, loop = self.arguments(targets, starts.shape[-1], history, omit_nan)
+        return calls.search(
+            "invert", weights, targets, starts, settings, execution, report, objective, **loop
+        )
+
+
+def _is_cosine(schedule: Any) -> bool:
+    return isinstance(schedule, str) and schedule == "cosine"

@@ -12,9 +12,10 @@ from micfast.kernels.execution import Execution
 from micfast.kernels.reference import InvertResult
 from micfast.kernels.weights import Weights
 from micfast.progress import Report
+from micfast.search.loss import MEAN_SQUARED_ERROR, Loss, check_constraint
 from micfast.search.solvers import SOLVERS, Solver
 from micfast.search.starts import start_of
-from micfast.settings import check_choice, check_count, check_number
+from micfast.settings import check_count, check_number
 
 __all__ = ["LevenbergMarquardt"]
 
@@ -36,11 +37,16 @@ class LevenbergMarquardt(Solver):
     tol : float
         If positive, a search ends with a step that lowers its error by no more than this fraction
         of it.
-    constraint : {"simplex"} or None
-        Whether latents are non-negative with sum 1, or free.
+    constraint : {"simplex", "box"} or None
+        Where latents are kept: non-negative with sum 1, within ``bounds``, or free.
     start : str, Start or array of shape (K,), (N, K), (N, M, K) or (N, M, S, K)
         Where searches start, see :mod:`micfast.search.starts`. With several starts, the one with
         the lowest final error is kept.
+    bounds : pair, optional
+        The lowest and the highest latents of the box: each a number, K numbers, or None where there
+        is no limit.
+    loss : Loss
+        Weights of steps and channels, and a prior on the latent.
 
     Raises
     ------
@@ -52,16 +58,20 @@ class LevenbergMarquardt(Solver):
     n_iter: int = 8
     damping: float = 0.1
     tol: float = 0.0
-    constraint: Literal["simplex"] | None = "simplex"
+    constraint: Literal["simplex", "box"] | None = "simplex"
     start: Any = "nearest"
+    bounds: Any = None
+    loss: Loss = MEAN_SQUARED_ERROR
 
     def __post_init__(self) -> None:
         where = "LevenbergMarquardt"
         self.set("n_iter", check_count(where, "n_iter", self.n_iter))
         self.set("damping", check_number(where, "damping", self.damping, positive=True))
         self.set("tol", check_number(where, "tol", self.tol))
-        check_choice(where, "constraint", self.constraint, ("simplex", None))
         self.set("start", start_of(self.start))
+        self.set("bounds", check_constraint(where, self.constraint, self.bounds))
+        if not isinstance(self.loss, Loss):
+            raise TypeError(f"{where}: loss must be a Loss, got {self.loss!r}")
 
     def search(
         self,
@@ -77,4 +87,7 @@ class LevenbergMarquardt(Solver):
         """See :meth:`Solver.search`."""
         on_simplex = self.constraint == "simplex"
         settings = (self.n_iter, self.damping, on_simplex, history, self.tol, omit_nan)
-        return calls.search("invert_lm", weights, targets, starts, settings, execution, report)
+        objective = self.loss.objective(targets, starts.shape[-1], self.bounds)
+        return calls.search(
+            "invert_lm", weights, targets, starts, settings, execution, report, objective
+        )

@@ -1,4 +1,4 @@
-"""Random starts: near the even mixture, as the paper's code draws them, or all over the simplex."""
+"""Random starts: near the even mixture, as the paper's code, all over the simplex, or normal."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 from micfast.generators.bank import GeneratorBank
 from micfast.kernels.execution import Execution
 from micfast.search.starts import STARTS, Start, StartMaker
-from micfast.settings import check_count
+from micfast.settings import check_count, check_number
 
-__all__ = ["Dirichlet", "Paper"]
+__all__ = ["Dirichlet", "Normal", "Paper"]
 
 
 @dataclass(frozen=True)
@@ -121,3 +121,33 @@ class Dirichlet(_Drawn):
         # The ziggurat takes a varying number of words.
         z = rng.standard_exponential(shape, method="inv")
         return z / z.sum(axis=-1, keepdims=True)
+
+
+@STARTS.register("normal")
+@dataclass(frozen=True)
+class Normal(_Drawn):
+    """Draw each component from a normal distribution around 0, for latents off the simplex.
+
+    Parameters
+    ----------
+    n_starts : int
+        Starts of each search.
+    random_state : int, SeedSequence, numpy Generator, RandomState or None
+    first_row : int
+        The first target's number among all: it starts as it would there.
+    scale : float
+        Standard deviation; above 0.
+    """
+
+    name: ClassVar[str] = "normal"
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.set("scale", check_number("Normal", "scale", self.scale, positive=True))
+
+    def draw(self, rng: Any, n: int, M: int, K: int) -> np.ndarray:
+        """Draw (n, M, S, K) latents."""
+        # By the inverse distribution function, since NumPy's way takes a varying number of words.
+        u = torch.from_numpy(rng.uniform(0, 1, (n, M, self.n_starts, K)))
+        return self.scale * torch.special.ndtri(u + 2.0**-54).numpy()

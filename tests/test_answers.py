@@ -179,6 +179,55 @@ def test_temperatures_follow_what_experts_know():
     assert nothing is None
 
 
+# -- sizes -----------------------------------------------------------------------------------------
+
+
+def in_clusters(n_clusters, per_cluster, n_steps=8):
+    """Two classes of narrow clusters that lie among each other."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((2, n_clusters, 1, n_steps, 1))
+    near = centres + 0.05 * rng.standard_normal((2, n_clusters, per_cluster, n_steps, 1))
+    return near.reshape(-1, n_steps, 1), np.repeat(["a", "b"], n_clusters * per_cluster)
+
+
+@needs_kernel
+def test_number_of_types_is_decided(tmp_path):
+    X, y = in_clusters(6, 3)
+    quick = Training.paper(1, max_retries=0, learned_tol=1e9)
+    clf = small(n_types="auto", training=quick).fit(X, y)
+    assert clf.n_types_ == clf.bank_.input_size >= 6
+    assert clf.hidden_size_ == clf.hidden_size == 6
+    again = saved(clf, tmp_path / "sized.safetensors")
+    assert (again.n_types, again.n_types_) == ("auto", clf.n_types_)
+    again.add_class(X[:20] + 9, "c")
+    assert again.types_.shape[:2] == (3, clf.n_types_)
+    few = small(n_types="auto", training=quick).fit(X[::6], y[::6])
+    assert few.n_types_ <= 3
+    with pytest.raises(ValueError, match="at least two samples of each class"):
+        small(n_types="auto").fit(X[:19], y[:19])
+    with pytest.raises(TypeError, match="n_types must be an integer"):
+        small(n_types="many").fit(X, y)
+
+
+@pytest.mark.slow
+@needs_kernel
+@pytest.mark.parametrize("ways", [{}, {"views": ("raw", "energy"), "pose": "auto"}])
+def test_hidden_size_is_decided(ways):
+    """Two classes of one spectrum, but in another order of time: drawn only by enough units."""
+    rng, t = np.random.default_rng(0), np.arange(60) / 60
+    angle = 2 * np.pi * np.arange(3, 9)[:, None] * t
+    waves = np.sin(angle + rng.uniform(0, 6, (2, 4, 6, 1))).sum(axis=2)
+    X = waves[:, :, None] * rng.uniform(0.9, 1.1, (2, 4, 5, 1))
+    X = X.reshape(-1, 60) + 0.3 * rng.standard_normal((40, 60))
+    y = np.repeat([0, 1], 20)
+    clf = ModularInverseClassifier(
+        n_types=4, hidden_size="auto", n_modules_per_class=1, random_state=0, **ways
+    )
+    clf.set_params(training__max_retries=0, training__learned_tol=100)
+    assert clf.fit(X, y).hidden_size_ > 6
+    assert clf.bank_.hidden_size == clf.hidden_size_
+
+
 # -- the estimator ---------------------------------------------------------------------------------
 
 
@@ -287,6 +336,31 @@ def test_study_disturbs_what_it_says():
         assert kind == "missing" or (np.isnan(Z) == np.isnan(X)).all()
         assert np.array_equal(Z, X, equal_nan=True) == (kind == "clean")
         assert np.isfinite(filled(Z)).all()
+
+
+def test_study_writes_tables_and_picture(tmp_path, monkeypatch):
+    from bench.studies import answers
+
+    rng = np.random.default_rng(0)
+    split = answers.sets.Split(X, y, X_NEW, Y_NEW)
+
+    def guess(data, seed):
+        return answers.Fitted(lambda X: (data.y_test, rng.dirichlet(np.ones(3), len(X))))
+
+    def missing(data, seed):
+        raise ImportError("not here")
+
+    monkeypatch.setattr(answers.sets, "load", lambda name, seed: split)
+    monkeypatch.setattr(answers, "METHODS", {"a": guess, "b": guess, "c": missing})
+    options = ["--out", str(tmp_path), "--seeds", "2", "--data", "digits", "--n-test", "9"]
+    assert answers.main(options) == 0
+    text = (tmp_path / "answers.md").read_text()
+    assert "### mean of sets, 4 examples a class" in text
+    assert "Skipped: c: not here" in text
+    lines = (tmp_path / "answers.csv").read_text().splitlines()
+    assert len(lines) == 1 + 2 * 2
+    assert "judged" not in lines[0]
+    assert (tmp_path / "reliability.png").stat().st_size > 5000
 
 
 def test_paper_has_no_views():

@@ -7,6 +7,10 @@ Euclidean distance and with dynamic time warping (its window by leaving one out)
 QUANT and $P where aeon and dollarpy are installed. Test sequences come as they are, with noise,
 shifted, and with a stretch missing. Every (data set, examples, seed, method) is one file, so a run
 that was killed continues. The sets held back for the end are asked for by ``--final``.
+
+The folder gets ``answers.csv``, a row for each file; ``answers.md``, the tables; and
+``reliability.png``, how often answers of a given probability are right. Times are those of one
+thread's processor.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from bench import sets
@@ -36,7 +41,8 @@ __all__ = ["CONDITIONS", "DEVELOPMENT", "METHODS", "Draw", "disturbed", "draw", 
 DEVELOPMENT = ("letters", "MNIST", "digits", "GunPoint", "BasicMotions", "JapaneseVowels")
 FINAL = ("Trace",)
 CONDITIONS = (("clean", 0.0), ("noise", 0.2), ("noise", 0.5), ("shift", 0.05), ("missing", 0.3))
-N_TEST = 200
+# Under which probabilities are held against what was right.
+JUDGED = ("clean", "noise 0.5")
 Floats = NDArray[Any]
 
 
@@ -49,15 +55,15 @@ class Draw(NamedTuple):
     y_test: NDArray[Any]
 
 
-def draw(name: str, seed: int, n_examples: int | None) -> Draw:
-    """Random examples of each class (None: all), and at most 200 test sequences."""
+def draw(name: str, seed: int, n_examples: int | None, n_test: int = 200) -> Draw:
+    """Random examples of each class (None: all), and at most `n_test` test sequences."""
     data = sets.load(name, seed)
     rng = np.random.default_rng(seed)
     chosen: list[int] = []
     for label in np.unique(data.y_train):
         own = rng.permutation(np.flatnonzero(data.y_train == label))
         chosen += own[:n_examples].tolist()
-    kept = rng.permutation(len(data.y_test))[:N_TEST]
+    kept = rng.permutation(len(data.y_test))[:n_test]
     both = [*data.X_train[chosen], *data.X_test[kept]]
     padded = Sequences.read(both, name=name).padded()
     n = len(chosen)
@@ -94,26 +100,37 @@ def filled(X: Floats) -> Floats:
 
 # -- methods ---------------------------------------------------------------------------------------
 
-# Fitted to a draw, a method answers labels and probabilities (or None) for sequences.
+# Labels and probabilities (or None) for sequences.
 Answer = Callable[[Floats], tuple[NDArray[Any], NDArray[Any] | None]]
 
 
-def _micfast(data: Draw, seed: int, **params: Any) -> Answer:
-    model = ModularInverseClassifier(random_state=seed, nan_policy="omit", **params)
+class Fitted(NamedTuple):
+    """A method fitted to a draw: how it answers, and what was decided in the fit."""
+
+    answer: Answer
+    decided: dict[str, Any] | None = None
+
+
+def _micfast(data: Draw, seed: int, **params: Any) -> Fitted:
+    model = ModularInverseClassifier(random_state=seed, nan_policy="omit", n_jobs=1, **params)
     model.fit(data.X, data.y)
 
     def answer(X: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
         decision = model.decide(X)
         return decision.labels, decision.probabilities
 
-    return answer
+    decided: dict[str, Any] = {"n_types": model.n_types_, "hidden_size": model.hidden_size_}
+    if model.expectation_ is not None:
+        decided["expected accuracy"] = model.expectation_.accuracy
+    return Fitted(answer, decided)
 
 
-def _hull(data: Draw, seed: int, *, views: Any = "raw", pose: Any = None) -> Answer:
+def _hull(data: Draw, seed: int, *, views: Any = "raw", pose: Any = None) -> Fitted:
     """The hull of the types alone: what is left if no module is trained."""
     model = ModularInverseClassifier(
         random_state=seed,
         nan_policy="omit",
+        n_jobs=1,
         views=views,
         pose=pose,
         hull=True,
@@ -132,10 +149,10 @@ def _hull(data: Draw, seed: int, *, views: Any = "raw", pose: Any = None) -> Ans
         share = np.exp(scores - scores.max(axis=1, keepdims=True))
         return model.classes_[scores.argmax(axis=1)], share / share.sum(axis=1, keepdims=True)
 
-    return answer
+    return Fitted(answer)
 
 
-def _nearest(data: Draw, seed: int) -> Answer:
+def _nearest(data: Draw, seed: int) -> Fitted:
     X = filled(data.X).reshape(len(data.X), -1)
 
     def answer(X_new: Floats) -> tuple[NDArray[Any], None]:
@@ -144,10 +161,10 @@ def _nearest(data: Draw, seed: int) -> Answer:
         flat = filled(X_new).reshape(len(X_new), -1)
         return data.y[cdist(flat, X).argmin(axis=1)], None
 
-    return answer
+    return Fitted(answer)
 
 
-def _dtw(data: Draw, seed: int) -> Answer:
+def _dtw(data: Draw, seed: int) -> Fitted:
     from tslearn.metrics import cdist_dtw
 
     X = filled(data.X)
@@ -164,10 +181,10 @@ def _dtw(data: Draw, seed: int) -> Answer:
         distances = cdist_dtw(filled(X_new), X, sakoe_chiba_radius=best)
         return data.y[distances.argmin(axis=1)], None
 
-    return answer
+    return Fitted(answer)
 
 
-def _aeon(data: Draw, seed: int, *, module: str, name: str) -> Answer:
+def _aeon(data: Draw, seed: int, *, module: str, name: str) -> Fitted:
     from importlib import import_module
 
     model = getattr(import_module(f"aeon.classification.{module}"), name)(random_state=seed)
@@ -177,10 +194,10 @@ def _aeon(data: Draw, seed: int, *, module: str, name: str) -> Answer:
         proba = model.predict_proba(filled(X).swapaxes(1, 2))
         return model.classes_[proba.argmax(axis=1)], proba
 
-    return answer
+    return Fitted(answer)
 
 
-def _dollar(data: Draw, seed: int) -> Answer:
+def _dollar(data: Draw, seed: int) -> Fitted:
     from dollarpy import Point, Recognizer, Template
 
     if data.X.shape[2] not in (2, 3):
@@ -196,13 +213,19 @@ def _dollar(data: Draw, seed: int) -> Answer:
         found = [recognizer.recognize(points(one))[0] for one in filled(X)]
         return data.y[found], None
 
-    return answer
+    return Fitted(answer)
 
 
+_PLAIN: dict[str, Any] = {"views": "raw", "pose": None, "n_modules_per_class": 3}
 _PANEL: dict[str, Any] = {"views": "auto", "pose": "auto", "n_modules_per_class": 1}
-METHODS: dict[str, Callable[[Draw, int], Answer]] = {
-    "plain": partial(_micfast, views="raw", pose=None),
+METHODS: dict[str, Callable[[Draw, int], Fitted]] = {
+    "plain": partial(_micfast, **_PLAIN),
     "default": _micfast,
+    "one module": partial(_micfast, views="raw", pose=None, n_modules_per_class=1),
+    "types auto": partial(_micfast, **_PLAIN, n_types="auto"),
+    "types, units auto": partial(_micfast, **_PLAIN, n_types="auto", hidden_size="auto"),
+    "pose": partial(_micfast, views="raw", pose="auto", n_modules_per_class=1),
+    "three modules, pose": partial(_micfast, views="raw", pose="auto", n_modules_per_class=3),
     "views": partial(_micfast, views="auto", pose=None, n_modules_per_class=1),
     "views + pose": partial(_micfast, **_PANEL),
     "views + pose + hull": partial(_micfast, hull=True, **_PANEL),
@@ -216,58 +239,94 @@ METHODS: dict[str, Callable[[Draw, int], Answer]] = {
 }
 
 
-def measure(name: str, n_examples: int | None, seed: int, method: str) -> dict[str, Any]:
+def measure(
+    name: str, n_examples: int | None, seed: int, method: str, n_test: int = 200
+) -> dict[str, Any]:
     """Accuracy, log loss and seconds of one method on one draw; or why it was skipped."""
-    data = draw(name, seed, n_examples)
+    data = draw(name, seed, n_examples, n_test)
     scale = float(np.nanstd(data.X))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            begin = time.perf_counter()
-            answer = METHODS[method](data, seed)
-            fitted = time.perf_counter()
+            begin = time.process_time()
+            answer, decided = METHODS[method](data, seed)
+            fitted = time.process_time()
         except (ImportError, NotImplementedError) as error:
             return {"skipped": str(error)}
-        result: dict[str, Any] = {"fit_seconds": fitted - begin}
+        result: dict[str, Any] = {"fit_seconds": fitted - begin} | (decided or {})
         classes, rows = np.unique(data.y), np.arange(len(data.y_test))
         for kind, level in CONDITIONS:
             X = disturbed(data.X_test, kind, level, scale, seed)
-            begin = time.perf_counter()
+            begin = time.process_time()
             labels, proba = answer(X)
-            seconds = time.perf_counter() - begin
+            seconds = time.process_time() - begin
             key = f"{kind} {level:g}" if level else kind
-            result[key] = float((labels == data.y_test).mean())
+            right = labels == data.y_test
+            result[key] = float(right.mean())
             if kind == "clean":
                 result["milliseconds"] = 1000 * seconds / len(X)
             if proba is not None:
                 true = proba[rows, np.searchsorted(classes, data.y_test)]
                 result[f"log loss, {key}"] = float(-np.log(np.maximum(true, 1e-12)).mean())
+                if key in JUDGED:
+                    surest = proba.max(axis=1).round(3)
+                    judged = {"right": right.tolist(), "probability": surest.tolist()}
+                    result[f"judged, {key}"] = judged
     return result
 
 
 # -- all of them -----------------------------------------------------------------------------------
 
 
-def _table(frame: pd.DataFrame, n_examples: Any, base: str) -> str:
+def _table(frame: pd.DataFrame, n_examples: str, base: str) -> str:
     """Accuracy of each method under each condition, by set and in the mean, and paired gains."""
     parts = []
-    part = frame[frame["examples"] == str(n_examples)]
+    part = frame[frame["examples"] == n_examples]
     conditions = [f"{kind} {level:g}" if level else kind for kind, level in CONDITIONS]
     for data in [*part["data"].unique(), "mean of sets"]:
         own = part if data == "mean of sets" else part[part["data"] == data]
-        by_seed = own.groupby(["method", "seed"], sort=False)[conditions].mean()
+        by_seed = own.groupby(["method", "seed"], sort=False)[[*conditions, *_COSTS]].mean()
+        costs = by_seed[_COSTS].groupby("method", sort=False).mean()
         rows = []
         for method in by_seed.index.get_level_values(0).unique():
             values = by_seed.loc[method]
-            gains = (
-                (values - by_seed.loc[base]).dropna() if base in own["method"].values else values
-            )
+            gains = (values - by_seed.loc[base]).dropna(subset=["clean"])
             cells = [with_interval(mean_interval(values[c]), ".3f", 0, 1) for c in conditions]
-            gain = with_interval(mean_interval(gains["clean"]), "+.3f") if method != base else ""
-            rows.append([method, *cells, gain])
-        head = ["method", *conditions, f"clean, against {base}"]
+            if method != base:
+                cells += [with_interval(mean_interval(gains[c]), "+.3f") for c in JUDGED]
+            else:
+                cells += [""] * len(JUDGED)
+            log_loss, seconds, milliseconds = costs.loc[method]
+            cells.append("" if np.isnan(log_loss) else f"{log_loss:.2f}")
+            rows.append([method, *cells, f"{seconds:.1f}", f"{milliseconds:.2f}"])
+        head = ["method", *conditions, *(f"{c}, against {base}" for c in JUDGED)]
+        head += ["log loss", "fit, s", "decision, ms"]
         parts.append(f"### {data}, {n_examples} examples a class\n\n{markdown(head, rows)}")
     return "\n".join(parts)
+
+
+_COSTS = ["log loss, clean", "fit_seconds", "milliseconds"]
+
+
+def picture(frame: pd.DataFrame, file: Path) -> None:
+    """How often answers of about equal probability are right; all sets and seeds together."""
+    from matplotlib.figure import Figure
+    from sklearn.calibration import CalibrationDisplay
+
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    for axes, condition in zip(figure.subplots(1, len(JUDGED)), JUDGED, strict=True):
+        key = f"judged, {condition}"
+        known = frame.dropna(subset=[key]) if key in frame else frame[:0]
+        for method, part in known.groupby("method", sort=False):
+            right, probability = (
+                np.concatenate([one[field] for one in part[key]])
+                for field in ("right", "probability")
+            )
+            CalibrationDisplay.from_predictions(
+                right, probability, n_bins=8, strategy="quantile", name=str(method), ax=axes
+            )
+        axes.set(title=condition, xlabel="probability of the answer", ylabel="share that is right")
+    figure.savefig(file, dpi=110)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -281,7 +340,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--examples", default="4", help="among 1,2,4,8,all; default 4")
     parser.add_argument("--methods", default=",".join(METHODS), help="default: all")
     parser.add_argument("--final", action="store_true", help="the sets held back for the end")
+    parser.add_argument("--n-test", type=int, default=200, help="test sequences, at most")
     options = parser.parse_args(argv)
+    torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     methods = options.methods.split(",")
     if unknown := [method for method in methods if method not in METHODS]:
@@ -294,7 +355,10 @@ def main(argv: list[str] | None = None) -> int:
             for n in numbers:
                 for method in methods:
                     name = f"{data}-{n or 'all'}-{seed:04d}-{method}.json".replace(" ", "_")
-                    unit = resume(options.out / name, partial(measure, data, n, seed, method))
+                    unit = resume(
+                        options.out / name,
+                        partial(measure, data, n, seed, method, options.n_test),
+                    )
                     if "skipped" in unit:
                         skipped[method] = unit["skipped"]
                         continue
@@ -306,10 +370,14 @@ def main(argv: list[str] | None = None) -> int:
                     }
                     rows.append(key | unit)
     frame = pd.DataFrame(rows)
+    frame = frame.reindex(columns=frame.columns.union(_COSTS, sort=False))
     base = "plain" if "plain" in methods else methods[0]
-    text = "\n".join(_table(frame, n or "all", base) for n in numbers)
+    text = "\n".join(_table(frame, str(n or "all"), base) for n in numbers)
     text += "".join(f"\nSkipped: {method}: {reason}\n" for method, reason in skipped.items())
-    write_text(options.out / "answers.csv", frame.to_csv(index=False))
+    picture(frame, options.out / "reliability.png")
+    judged = [column for column in frame if column.startswith("judged")]
+    table = frame.drop(columns=judged).to_csv(index=False, float_format="%.4g")
+    write_text(options.out / "answers.csv", table)
     write_text(options.out / "answers.md", text)
     print(text)
     return 0

@@ -52,10 +52,10 @@ class Adapter(SettingsParameters):
 
     def __init__(
         self,
-        n_types: int = 4,
+        n_types: int | str = 4,
         *,
         type_selection: Selection | str = "kmeans",
-        hidden_size: int = 10,
+        hidden_size: int | str = 10,
         training: Training | None = None,
         n_modules_per_class: int = 3,
         solver: Solver | str | None = None,

@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from micfast.arrays import to_numpy
-from micfast.classify import calibration, fitting, inputs, judging, persistence
+from micfast.classify import calibration, fitting, inputs, judging, persistence, sizes
 from micfast.classify.decision import Decision, Rules, append_label
 from micfast.classify.distances import DISTANCES
 from micfast.classify.experts import Expectation, Experts
@@ -73,12 +73,14 @@ class ModularInverseClassifier(
 
     Parameters
     ----------
-    n_types : int, default=4
-        Types per class: the sequences a module learns.
+    n_types : int or "auto", default=4
+        Types per class: the sequences a module learns. "auto": from 2 to 16, as training samples
+        held out of their selection say, see ``docs/answers.md``.
     type_selection : {"kmeans", "dtw-kmeans", "random", "first"} or object, default="kmeans"
         How a class's types are selected, see :func:`micfast.training.types.select_types`.
-    hidden_size : int, default=10
-        Hidden units of each module's LSTM.
+    hidden_size : int or "auto", default=10
+        Hidden units of each module's LSTM. "auto": from 6 to 32, as modules trained on a part of
+        the samples draw the others.
     training : Training, default=None
         How modules are trained; None is ``Training()``.
     n_modules_per_class : int, default=3
@@ -160,6 +162,8 @@ class ModularInverseClassifier(
     expectation_ : Expectation or None
         What the training samples say about the accuracy on new ones; None without views and pose,
         or where nothing could be left out.
+    n_types_, hidden_size_ : int
+        What ``n_types`` and ``hidden_size`` are, or were decided to be.
     n_timesteps_in_, n_channels_in_ : int
         T (of the longest) and C of the training sequences.
     n_features_in_ : int
@@ -210,10 +214,10 @@ class ModularInverseClassifier(
 
     def __init__(
         self,
-        n_types: int = 4,
+        n_types: int | str = 4,
         *,
         type_selection: Selection | str = "kmeans",
-        hidden_size: int = 10,
+        hidden_size: int | str = 10,
         training: Training | None = None,
         n_modules_per_class: int = 3,
         solver: Solver | str | None = None,
@@ -253,6 +257,7 @@ class ModularInverseClassifier(
     _all_modules: list[GeneratorBank]
     _panel: Panel | None
     _shown_types: NDArray[np.float64] | None
+    _sizes: tuple[int, int]
     _thresholds: tuple[float, NDArray[np.float64]]
     banks_: list[GeneratorBank]
     calibration_: list[dict[str, NDArray[np.float64]]]
@@ -335,6 +340,16 @@ class ModularInverseClassifier(
     def bank_(self) -> GeneratorBank:
         """The modules of the first bank."""
         return self.banks_[0]
+
+    @property
+    def n_types_(self) -> int:
+        """Types per class."""
+        return self.bank_.input_size
+
+    @property
+    def hidden_size_(self) -> int:
+        """Hidden units of each module."""
+        return self.bank_.hidden_size
 
     @property
     def thresholds_(self) -> NDArray[np.float64]:
@@ -421,6 +436,7 @@ class ModularInverseClassifier(
             Z = self._standardized(X)
             parts = [Z[codes == c] for c in range(len(classes))]
             self._panel = self._make_panel(Z, parts)
+            self._sizes = self._decided_sizes(labels, Z, parts)
             fitted = self._fit_classes(labels, parts, stacklevel=3, client=client)
             self.restore(fitted, classes)
             self._weigh(labels, parts)
@@ -888,6 +904,7 @@ class ModularInverseClassifier(
         classes : ndarray of shape (n_classes,)
         """
         labels = [as_label(label) for label in classes]
+        _, hidden_size, n_types, _ = fitted[0].weights.sizes
         # One statement: Ctrl-C never comes between the attributes.
         self.__dict__.update(
             banks_=fitting.banks(fitted, labels),
@@ -898,6 +915,7 @@ class ModularInverseClassifier(
             classes_=classes,
             _all_modules=fitting.all_modules(fitted),
             _shown_types=None,
+            _sizes=(n_types, hidden_size),
             _thresholds=(math.nan, np.empty(0)),
         )
 
@@ -988,26 +1006,40 @@ class ModularInverseClassifier(
         list of FittedClass
             Types in standardised units.
         """
-        settings: Any = self.resolved_settings()
         return fitting.fit_classes(
-            labels,
-            parts,
-            fitting.Plan(
-                n_types=self.n_types,
-                selection=settings["type_selection"],
-                training=settings["training"],
-                hidden_size=self.hidden_size,
-                n_modules_per_class=self.n_modules_per_class,
-                entropy=self.entropy_,
-                device=self._device(),
-                execution=self._execution(),
-                n_threads=n_threads(self.n_jobs),
-                verbose=bool(self.verbose),
-                panel=self._panel,
-                ask=None if self._panel is None else self._ask_panel,
-            ),
-            self._search(quiet=True),
+            labels, parts, self._plan(*self._sizes), self._search(quiet=True)
         )
+
+    def _plan(self, n_types: int, hidden_size: int, quiet: bool = False) -> fitting.Plan:
+        settings: Any = self.resolved_settings()
+        return fitting.Plan(
+            n_types=n_types,
+            selection=settings["type_selection"],
+            training=settings["training"],
+            hidden_size=hidden_size,
+            n_modules_per_class=self.n_modules_per_class,
+            entropy=self.entropy_,
+            device=self._device(),
+            execution=self._execution(quiet),
+            n_threads=n_threads(self.n_jobs),
+            verbose=bool(self.verbose) and not quiet,
+            panel=self._panel,
+            ask=None if self._panel is None else self._ask_panel,
+        )
+
+    def _decided_sizes(
+        self, labels: Sequence[Label], Z: np.ndarray, parts: Sequence[np.ndarray]
+    ) -> tuple[int, int]:
+        """Types per class and hidden units, decided where they are "auto"."""
+        given: dict[str, Any] = {"n_types": self.n_types, "hidden_size": self.hidden_size}
+        automatic = [name for name, value in given.items() if value == "auto"]
+        n_types, hidden_size = (0 if value == "auto" else value for value in given.values())
+        plan = self._plan(n_types, hidden_size, quiet=True)
+        if automatic:
+            raw = Panel(Views.fit(views_of("raw"), Z, self.standardize), None, False)
+            panel, search = self._panel or raw, self._search(quiet=True)
+            plan = sizes.decided(plan, automatic, panel, labels, parts, search)
+        return plan.n_types, plan.hidden_size
 
     def _make_panel(self, Z: np.ndarray, parts: Sequence[np.ndarray]) -> Panel | None:
         """The views and the pose to be searched; None if there is but the plain search."""
@@ -1052,8 +1084,7 @@ class ModularInverseClassifier(
         assert self._panel is not None
         execution = self._execution(quiet=True) if execution is None else execution
         banks = [bank.to(device=self._device()) for bank in banks]
-        R = self.n_modules_per_class
-        return self._panel.ask(banks, types, Z, R, self._seeded(self._solver()), execution)
+        return self._panel.ask(banks, types, Z, self._seeded(self._solver()), execution)
 
     def _types_shown(self) -> NDArray[np.float64]:
         """The types in standardised units."""
@@ -1081,7 +1112,7 @@ class ModularInverseClassifier(
             ("hidden_size", self.bank_.hidden_size),
             ("n_modules_per_class", len(self.banks_)),
         ):
-            if getattr(self, name) != expected:
+            if getattr(self, name) not in (expected, "auto"):
                 raise ValueError(
                     f"{_NAME}.{method}: {name} must be {expected} as in fit, "
                     f"got {getattr(self, name)}; call fit to change it"
@@ -1148,8 +1179,9 @@ class ModularInverseClassifier(
 
     def _check_params(self) -> None:
         """Check all parameters before any work."""
-        check_count(_NAME, "n_types", self.n_types, 1, _MOST_TYPES)
-        check_count(_NAME, "hidden_size", self.hidden_size, 1)
+        for name, most in (("n_types", _MOST_TYPES), ("hidden_size", None)):
+            if getattr(self, name) != "auto":
+                check_count(_NAME, name, getattr(self, name), 1, most)
         check_count(_NAME, "n_modules_per_class", self.n_modules_per_class, 1, _MOST_MODULES)
         check_choice(_NAME, "standardize", self.standardize, ("global", "channel", None))
         check_flag(_NAME, "hull", self.hull)
@@ -1162,7 +1194,11 @@ class ModularInverseClassifier(
         self._device()
         # Starts that do not fit.
         tiny = GeneratorBank.random(
-            1, hidden_size=1, input_size=self.n_types, output_size=1, seeds=[0]
+            1,
+            hidden_size=1,
+            input_size=sizes.N_TYPES[0] if self.n_types == "auto" else int(self.n_types),
+            output_size=1,
+            seeds=[0],
         )
         settings["solver"].start.prepare(tiny, 0, False, Execution("torch"))  # type: ignore[attr-defined]
 

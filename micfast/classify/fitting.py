@@ -35,9 +35,11 @@ __all__ = [
     "Search",
     "all_modules",
     "banks",
+    "class_types",
     "fit_classes",
     "stack_types",
     "temperature",
+    "train_views",
     "warn_unlearned",
 ]
 
@@ -65,6 +67,11 @@ class Plan:
     verbose: bool
     panel: Panel | None = None
     ask: AskPanel | None = None
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the views, of which each has modules."""
+        return ("raw",) if self.panel is None else self.panel.views.names
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,9 +124,8 @@ def fit_classes(
         Types in standardised units.
     """
     R = plan.n_modules_per_class
-    types, infos = _select_types(labels, parts, plan)
-    names = ("raw",) if plan.panel is None else plan.panel.views.names
-    trained = _train(names, types, labels, plan)
+    types, infos = class_types(labels, parts, plan)
+    trained = train_views(types, labels, plan)
     fitted = []
     with reporter(plan.verbose, "calibration", total=len(labels), unit="class") as report:
         for c, (label, Z) in enumerate(zip(labels, parts, strict=True)):
@@ -137,7 +143,7 @@ def fit_classes(
                     info=infos[c],
                     reports=[
                         facts | {"view": name, "module": r} | vars(learned)
-                        for name, (_, reports) in zip(names, trained, strict=True)
+                        for name, (_, reports) in zip(plan.views, trained, strict=True)
                         for r, learned in enumerate(reports[own])
                     ],
                     calibration=_calibrate(weights, label, Z, types[c], plan, search),
@@ -149,7 +155,7 @@ def fit_classes(
     return fitted
 
 
-def _select_types(
+def class_types(
     labels: Sequence[Label], parts: Sequence[NDArray[Any]], plan: Plan
 ) -> tuple[NDArray[Any], list[TypeSelection]]:
     """Types (C, K, T, channels) of each class; NaN after the end of shorter ones."""
@@ -179,14 +185,14 @@ def _select_types(
     return np.stack(all_types), infos
 
 
-def _train(
-    names: Sequence[str], types: NDArray[Any], labels: Sequence[Label], plan: Plan
+def train_views(
+    types: NDArray[Any], labels: Sequence[Label], plan: Plan
 ) -> list[tuple[Weights, list[ModuleReport]]]:
     """Train the modules (C R) of every view on what it shows of types (C, K, T, channels).
 
     Views that show as many steps and channels are trained in one run.
     """
-    R, (C, K) = plan.n_modules_per_class, types.shape[:2]
+    R, names, (C, K) = plan.n_modules_per_class, plan.views, types.shape[:2]
     shown = [types]
     if plan.panel is not None:
         flat = types.reshape(C * K, *types.shape[2:])

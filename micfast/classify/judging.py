@@ -16,7 +16,7 @@ from micfast.classify.seeds import seed_sequence
 from micfast.generators.labels import Label
 from micfast.search.pose import Pose
 
-__all__ = ["Ask", "own_errors", "weigh", "with_decided_pose"]
+__all__ = ["Ask", "own_errors", "weigh", "with_decided_pose", "with_noise"]
 
 Floats = NDArray[np.float64]
 # What all experts say of standardised sequences.
@@ -45,8 +45,8 @@ def _left_out(types: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.bool
     return types.reshape(C * K, *types.shape[2:]), np.repeat(np.arange(C), K), left_out
 
 
-def _with_noise(Z: NDArray[Any], entropy: NDArray[np.uint32]) -> list[NDArray[Any]]:
-    """The sequences without noise and with some."""
+def with_noise(Z: NDArray[Any], entropy: NDArray[np.uint32]) -> list[NDArray[Any]]:
+    """Sequences (n, T, O) without noise, and with each level of :data:`NOISE`."""
     rng = np.random.default_rng(seed_sequence(entropy, None, "noise"))
     return [Z, *(Z + sigma * rng.standard_normal(Z.shape).astype(Z.dtype) for sigma in NOISE)]
 
@@ -72,7 +72,7 @@ def with_decided_pose(
     rng = np.random.default_rng(seed_sequence(entropy, None, "pose"))
     types = np.stack([part[rng.permutation(len(part))[:K]] for part in parts]).astype(np.float64)
     sequences, own, left_out = _left_out(types)
-    levels = _with_noise(sequences, entropy)[:2]
+    levels = with_noise(sequences, entropy)[:2]
 
     def log_loss(pose: Pose) -> float:
         tried = dataclasses.replace(panel, pose=pose)
@@ -119,11 +119,11 @@ def weigh(
         seeds = [seed_sequence(entropy, label, "temperature") for label in labels]
         rngs = [np.random.default_rng(seed) for seed in seeds]
         Z, codes = calibration.temperature_samples(others, rngs)
-        errors = [ask(level).errors for level in _with_noise(Z, entropy)]
+        errors = [ask(level).errors for level in with_noise(Z, entropy)]
         return fit_experts(panel.names, errors, codes, "held out")
     sequences, own, left_out = _left_out(types)
     errors = []
-    for level in _with_noise(sequences, entropy):
+    for level in with_noise(sequences, entropy):
         views = panel.left_out_errors(types, level, own, left_out)
         # The same stand-in for both experts of a view, the hull and the modules.
         errors.append(np.stack(views * (1 + panel.hull)))

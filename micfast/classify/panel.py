@@ -154,7 +154,6 @@ class Panel:
         banks: Sequence[GeneratorBank],
         types: Floats,
         Z: NDArray[Any],
-        n_modules: int,
         solver: Solver,
         execution: Execution,
     ) -> Panelled:
@@ -163,12 +162,10 @@ class Panel:
         Parameters
         ----------
         banks : sequence of GeneratorBank
-            R C modules for each view, on the device to work on.
+            R C modules for each view, of C classes, on the device to work on.
         types : ndarray of shape (C, K, T, O), float64
             In standardised units.
         Z : ndarray of shape (n, T, O), float32
-        n_modules : int
-            R.
         solver : Solver
         execution : Execution
         """
@@ -186,7 +183,7 @@ class Panel:
             n_steps=self.views.n_steps,
             gains=[view.gains for view in self.views.views],
         )
-        by_module = [_by_bank(one, n_modules) for one in sightings]
+        by_module = [_by_class(one, len(types)) for one in sightings]
         errors: list[Floats] = [class_errors(one) for one in by_module]
         if self.hull:
             errors += self.hull_errors(types, Z)
@@ -222,7 +219,7 @@ class Panel:
         return shown
 
 
-def _by_bank(sighting: Sighting, R: int) -> Floats:
+def _by_class(sighting: Sighting, C: int) -> Floats:
     """Errors (R, n, C) of R C modules."""
     errors = sighting.errors.cpu().numpy().astype(np.float64)
-    return np.ascontiguousarray(errors.reshape(R, -1, errors.shape[1]).swapaxes(1, 2))
+    return np.ascontiguousarray(errors.reshape(-1, C, errors.shape[1]).swapaxes(1, 2))

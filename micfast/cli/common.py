@@ -26,6 +26,17 @@ class Whole(click.IntRange):
         return "N"
 
 
+class CountOrAuto(Whole):
+    """A whole number of at least 1, or "auto"."""
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the number or the word."""
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 class Number(click.FloatRange):
     """A finite number above 0, or from 0."""
 
@@ -154,6 +165,8 @@ def model_options(*, defaults: bool) -> Decorator:
     def add(*flags: str, default: Any, **settings: Any) -> Decorator:
         return option(*flags, heading="Model", default=default if defaults else None, **settings)
 
+    size: click.ParamType = CountOrAuto() if defaults else COUNT
+    or_auto = ', or "auto"' if defaults else ""
     return apply(
         add(
             "--type-selection",
@@ -168,8 +181,8 @@ def model_options(*, defaults: bool) -> Decorator:
             type=click.Choice(("centroid", "medoid")),
             help="What represents a cluster: its mean or its medoid. [default: centroid]",
         ),
-        add("--n-types", default=4, type=COUNT, help="Types per class."),
-        add("--hidden-size", default=10, type=COUNT, help="Hidden units per module."),
+        add("--n-types", default=4, type=size, help=f"Types per class{or_auto}."),
+        add("--hidden-size", default=10, type=size, help=f"Hidden units per module{or_auto}."),
         option(
             "--noise-in",
             heading="Model",

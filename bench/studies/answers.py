@@ -223,7 +223,7 @@ METHODS: dict[str, Callable[[Draw, int], Fitted]] = {
     "default": _micfast,
     "one module": partial(_micfast, views="raw", pose=None, n_modules_per_class=1),
     "types auto": partial(_micfast, **_PLAIN, n_types="auto"),
-    "types, units auto": partial(_micfast, **_PLAIN, n_types="auto", hidden_size="auto"),
+    "types and units auto": partial(_micfast, **_PLAIN, n_types="auto", hidden_size="auto"),
     "pose": partial(_micfast, views="raw", pose="auto", n_modules_per_class=1),
     "three modules, pose": partial(_micfast, views="raw", pose="auto", n_modules_per_class=3),
     "views": partial(_micfast, views="auto", pose=None, n_modules_per_class=1),

@@ -50,9 +50,7 @@ def _posed(types: Floats, pose: Pose | None, n_steps: int) -> Floats:
     u = torch.stack([tempo * (t - shift) for shift, tempo in poses])
     held = torch.from_numpy(_held(types))[:, None]
     C, _, K, T, _ = held.shape
-    return warp(held.expand(-1, len(poses), -1, -1, -1), u[None, :, None].expand(C, -1, K, T))[
-        0
-    ].numpy()
+    return warp(held, u[None, :, None].expand(C, -1, K, T))[0].numpy()
 
 
 def _factors(pose: Pose | None, n_steps: int) -> Floats:

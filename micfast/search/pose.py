@@ -169,19 +169,22 @@ def warp(y: Tensor, u: Tensor, with_slope: bool = False) -> tuple[Tensor, Tensor
     tuple of Tensor of shape (..., T', O)
         The values; and the slopes, 0 beyond the ends (empty unless asked for).
     """
-    T = y.shape[-2]
-    y = y.expand(*u.shape[:-1], *y.shape[-2:])
+    T, O = y.shape[-2:]
     inside = u.clamp(0, T - 1)
-    low = inside.floor().clamp_max(max(T - 2, 0))
+    low = inside.floor().clamp_max_(max(T - 2, 0))
     share = (inside - low)[..., None]
-    index = low.long()[..., None].expand(*low.shape, y.shape[-1])
-    before = y.gather(-2, index)
-    after = y.gather(-2, (index + 1).clamp_max(T - 1))
-    # Not a weighted sum: beside a missing value, a share of 0 is none of it.
-    values = torch.where(share == 0, before, before + share * (after - before))
+    # Rows of all sequences: whole steps are copied, where gather would take value by value.
+    first = torch.arange(0, y.shape[:-2].numel() * T, T, device=y.device)
+    index = low.long() + first.view(*y.shape[:-2], 1)
+    flat = y.reshape(-1, O)
+    # Beside a missing value, a share of 0 is none of it; slopes are of drawings, which miss none.
+    step = min(T - 1, 1) if with_slope else (share[..., 0] > 0).long()
+    before = flat.index_select(0, index.flatten()).view(*u.shape, O)
+    after = flat.index_select(0, (index + step).flatten()).view(*u.shape, O)
+    values = torch.lerp(before, after, share)
     if not with_slope:
         return values, values[:0]
-    return values, (after - before) * ((u >= 0) & (u <= T - 1))[..., None]
+    return values, after.sub_(before).mul_(((u >= 0) & (u <= T - 1))[..., None])
 
 
 def _some_channels(x: Tensor) -> Tensor | None:
@@ -210,31 +213,36 @@ def _coarse(
 
     some = None if bool(x.isnan().any()) else _some_channels(x)
 
-    def draw() -> Tensor:
+    def draw() -> tuple[Tensor, Tensor]:
         drawn = bank.generate(latents, T, execution=execution)
         drawn = drawn if some is None else drawn @ some
         u = torch.stack([tempo * (t - shift) for shift, tempo in poses]).to(drawn)
         posed = warp(drawn[:, None], u[None, :, None].expand(len(bank), -1, len(latents), -1))[0]
-        return posed.flatten(3).flatten(1, 2).double()  # (m, poses G, T' O)
+        flat = posed.flatten(3).flatten(1, 2).double()  # (m, poses G, T' O)
+        return flat, flat.square().sum(dim=2)
 
-    drawn = bank.cached(("poses", T, some is None, *poses, execution.backend), draw)
+    drawn, sums = bank.cached(("poses", T, some is None, *poses, execution.backend), draw)
     values = x[:, t] if some is None else x[:, t] @ some
     values = values.flatten(1).double()
     known = ~values.isnan()
     values = values.nan_to_num(0)
-    if bool(known.all()):
-        squares = drawn.square().sum(dim=2)[:, None]
-    else:
-        squares = known.double() @ drawn.square().mT
-    product = values @ drawn.mT  # (m, N, poses G)
-    most = bounds.gain.double()[:, None, None]
-    gain = (product / squares.clamp_min(1e-12)).clamp(1 / most, most)
+    squares = sums[:, None] if bool(known.all()) else known.double() @ drawn.square().mT
     size = values.square().sum(dim=1)
-    distance = (size[:, None] + gain * (gain * squares - 2 * product)).clamp_min(0)
+    most = bounds.gain.double()[:, None, None]
+    # (m, N, poses G): the largest arrays of the search, so in place what can be.
+    if bool((most > 1).any()):
+        product = values @ drawn.mT
+        gain = (product / squares.clamp_min(1e-12)).clamp_(1 / most, most)
+        distance = gain * squares
+        distance.sub_(product.mul_(2)).mul_(gain)
+    else:
+        rows = values.expand(len(drawn), -1, -1)
+        distance = torch.baddbmm(squares, rows, drawn.mT, alpha=-2)
     shifts, tempos = torch.tensor(poses, dtype=size.dtype, device=size.device).unbind(dim=1)
-    distance = distance * bounds.factor(shifts, tempos).repeat_interleave(len(latents))
+    factor = bounds.factor(shifts, tempos).repeat_interleave(len(latents))
     scale = size + squares.amax(dim=2)
-    index = torch.round(distance / (_TIE * scale[..., None])).argmin(dim=2)
+    distance.add_(size[:, None]).mul_(factor).div_(_TIE * scale[..., None])
+    index = distance.round_().argmin(dim=2)
     return index // len(latents), latents[index % len(latents)]
 
 
@@ -276,6 +284,11 @@ class _Sums(NamedTuple):
         return self.mask(values - mean)
 
 
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products (M, N) of sequences (M, N, T, O)."""
+    return torch.linalg.vecdot(a.flatten(-2), b.flatten(-2))
+
+
 def _lay(sums: _Sums, y: Tensor, shift: Tensor, tempo: Tensor, bounds: Bounds) -> Fit:
     """Gain, offset and error of drawings already at the sequences' times (M, N, T, O)."""
     y = sums.mask(y)
@@ -284,16 +297,14 @@ def _lay(sums: _Sums, y: Tensor, shift: Tensor, tempo: Tensor, bounds: Bounds) -
     yc = torch.where(free, sums.centre(y), y) if offsets else y
     xc = torch.where(free, sums.centre(sums.x), sums.x) if offsets else sums.x
     most = bounds.gain[:, None]
-    gain = ((xc * yc).sum(dim=(-2, -1)) / yc.square().sum(dim=(-2, -1)).clamp_min(1e-12)).clamp(
-        1 / most, most
-    )
-    rest = sums.x - gain[..., None, None] * y
+    gain = (_inner(xc, yc) / _inner(yc, yc).clamp_min(1e-12)).clamp(1 / most, most)
+    rest = torch.addcmul(sums.x, gain[..., None, None], y, value=-1)
     offset = torch.zeros_like(rest[..., 0, :])
     if offsets:
         limit = bounds.offset[:, None, None]
         offset = torch.minimum(torch.maximum(rest.sum(dim=-2) / sums.per_channel, -limit), limit)
         rest = sums.mask(rest - offset[..., None, :])
-    error = rest.square().sum(dim=(-2, -1)) / sums.all * bounds.factor(shift, tempo)
+    error = _inner(rest, rest) / sums.all * bounds.factor(shift, tempo)
     return Fit(error, shift, tempo, gain, offset)
 
 

@@ -60,6 +60,15 @@ class Sequences:
         Whether they came as a two-dimensional array, of one channel.
     name : str
         The argument's name in messages.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast import Sequences
+    >>> Sequences.read([np.zeros((20, 2)), np.zeros((7, 2))])
+    Sequences(2 of 7 to 20 steps x 2 channels)
+    >>> Sequences.read(np.zeros((2, 20, 3)), lengths=[20, 12]).lengths.tolist()
+    [20, 12]
     """
 
     values: Array
@@ -120,6 +129,7 @@ class Sequences:
 
         Examples
         --------
+        >>> from micfast import Sequences
         >>> Sequences.read([[1.0, 2.0, 3.0], [4.0, 5.0]])
         Sequences(2 of 2 to 3 steps x 1 channel)
         """

@@ -15,6 +15,22 @@ class Settings:
 
     A subclass checks its fields in ``__post_init__`` and may be known by a ``name``. Settings are
     never changed: :meth:`replace` returns a new object.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> from micfast.settings import Settings, check_count
+    >>> @dataclass(frozen=True)
+    ... class Repeats(Settings):
+    ...     n: int = 1
+    ...
+    ...     def __post_init__(self):
+    ...         self.set("n", check_count("Repeats", "n", self.n, lowest=1))
+    >>> Repeats().replace(n=3)
+    Repeats(n=3)
+    >>> Repeats(0)
+    Traceback (most recent call last):
+    ValueError: Repeats: n must be an integer of at least 1, got 0
     """
 
     name: ClassVar[str] = ""

@@ -79,6 +79,18 @@ class Decision:
         The lowest error divided by that class's threshold.
     classes : ndarray of shape (C,)
         The labels, sorted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast import ModularInverseClassifier
+    >>> t = np.linspace(0, 1, 20)
+    >>> X, y = np.stack([t**0.5, t**0.6, t**2, t**3]), ["early", "early", "late", "late"]
+    >>> decision = ModularInverseClassifier(n_types=2, random_state=0).fit(X, y).decide(X[1:3])
+    >>> decision.labels.tolist(), decision.errors.shape
+    (['early', 'late'], (2, 2))
+    >>> decision.reconstructions().shape, decision.reconstructions("all").shape
+    ((2, 20, 1), (2, 2, 20, 1))
     """
 
     errors: NDArray[np.float64]

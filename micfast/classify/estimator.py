@@ -201,10 +201,12 @@ class ModularInverseClassifier(
     Examples
     --------
     >>> import numpy as np
+    >>> from micfast import ModularInverseClassifier, Training
     >>> rng = np.random.default_rng(0)
     >>> t = np.linspace(0, 1, 12)
-    >>> X = np.concatenate([np.outer(rng.uniform(0.5, 1.5, 8), t), np.ones((8, 12))])
-    >>> y = ["rise"] * 8 + ["flat"] * 8
+    >>> X = np.outer(rng.uniform(0.5, 1.5, 16), t)
+    >>> X[8:] = X[8:, ::-1]
+    >>> y = ["rise"] * 8 + ["fall"] * 8
     >>> clf = ModularInverseClassifier(
     ...     n_types=2, training=Training(max_retries=0), random_state=0
     ... )
@@ -302,6 +304,7 @@ class ModularInverseClassifier(
 
         Examples
         --------
+        >>> from micfast import ModularInverseClassifier
         >>> clf = ModularInverseClassifier.paper("mnist", training__noise_in=0.2)
         >>> clf.hidden_size, clf.solver.n_iter, clf.training.noise_in
         (20, 50, 0.2)

@@ -42,6 +42,12 @@ class Expectation:
     source : {"held out", "left out"}
         Training samples that no module has learned; or types, each left out of the hull of its
         class, which stands in for modules trained without it.
+
+    Examples
+    --------
+    >>> from micfast.classify.experts import Expectation
+    >>> print(Expectation(0.9, 0.77, 0.96, 0.31, n=40, source="left out"))
+    expected accuracy 0.90 [0.77, 0.96], log loss 0.31: 40 training samples, left out
     """
 
     accuracy: float
@@ -69,6 +75,14 @@ class Experts:
         Temperatures; probabilities are proportional to the product of ``error_e ** -tau_e``.
     floors : ndarray of shape (E,)
         Added to the errors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast.classify.experts import Experts
+    >>> experts = Experts(("raw", "energy"), taus=np.array([2.0, 2.0]), floors=np.zeros(2))
+    >>> experts.combine(np.array([[[0.1, 0.4]], [[0.4, 0.1]]]))  # of each sequence and class
+    array([[0.2, 0.2]])
     """
 
     names: tuple[str, ...]

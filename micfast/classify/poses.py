@@ -33,6 +33,15 @@ class Poses:
         Its size over the drawing's, both in standardised units.
     offset : ndarray of shape (n, n_channels)
         What is added, in standardised units.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast.classify.poses import Poses
+    >>> ones = np.ones(2)
+    >>> poses = Poses(shift=3 * ones, tempo=np.array([1, 0.94]), gain=ones, offset=np.zeros((2, 1)))
+    >>> poses.describe(1)  # of the second sequence
+    '3 steps late, 6 % slower'
     """
 
     shift: Floats

@@ -105,9 +105,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit code: 0 on success, 1 after an error, 2 for wrong arguments, 130 after Ctrl-C.
 
-    For example:
+    Examples
+    --------
     >>> main(["--version"])
-    micfast 0.1.0
+    micfast 0.2.0
     0
     """
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -37,6 +37,13 @@ class Dataset:
     ------
     ValueError
         If the parts do not match.
+
+    Examples
+    --------
+    >>> from micfast.data import load_digits_sequences
+    >>> data = load_digits_sequences()
+    >>> data.name, data.X_train.shape, data.classes.tolist()
+    ('digits', (898, 8, 8), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     """
 
     name: str

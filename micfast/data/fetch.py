@@ -28,7 +28,17 @@ DOWNLOAD_FAILURES = (OSError, ValueError, zipfile.BadZipFile)
 
 
 class DownloadError(OSError):
-    """A data file could not be downloaded, or the download is not the expected file."""
+    """A data file could not be downloaded, or the download is not the expected file.
+
+    Examples
+    --------
+    >>> from micfast.data import DownloadError
+    >>> try:
+    ...     raise DownloadError("letters: the server did not answer")
+    ... except OSError as error:  # as other files that cannot be read
+    ...     print(error)
+    letters: the server did not answer
+    """
 
 
 @dataclass(frozen=True)

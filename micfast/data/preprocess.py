@@ -37,6 +37,7 @@ def cumulate(velocities: ArrayLike) -> NDArray[Any]:
 
     Examples
     --------
+    >>> from micfast.data import cumulate
     >>> cumulate([[1.0, 0.0], [1.0, 2.0]]).tolist()
     [[1.0, 0.0], [2.0, 2.0]]
     """
@@ -76,6 +77,7 @@ def pad_with_last(sequences: Sequence[ArrayLike], n_timesteps: int | None = None
 
     Examples
     --------
+    >>> from micfast.data import pad_with_last
     >>> pad_with_last([[[1.0], [2.0]], [[5.0]]])[..., 0].tolist()
     [[1.0, 2.0], [5.0, 5.0]]
     """
@@ -122,6 +124,8 @@ def scale_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from micfast.data import scale_pixels
     >>> scale_pixels(np.array([0, 255], dtype=np.uint8)).tolist()
     [0.0, 1.0]
     """
@@ -151,6 +155,8 @@ def images_to_rows(images: ArrayLike) -> NDArray[Any]:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from micfast.data import images_to_rows
     >>> images_to_rows(np.zeros((5, 28, 28, 1))).shape
     (5, 28, 28)
     """
@@ -191,6 +197,7 @@ def stratified_split(
 
     Examples
     --------
+    >>> from micfast.data import stratified_split
     >>> train, test = stratified_split([0, 0, 0, 0, 1, 1, 1, 1], 0.5, random_state=0)
     >>> len(train), len(test)
     (4, 4)

@@ -43,6 +43,17 @@ class Recordings:
         Names of the channels, if the file has any.
     notes : tuple of str
         What was guessed or changed, in sentences for the user.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast.data import Recordings
+    >>> recordings = Recordings([np.zeros((3, 2)), np.ones((1, 2))], channels=("x", "y"))
+    >>> len(recordings)
+    2
+    >>> recordings.frames()[1]
+         x    y
+    0  1.0  1.0
     """
 
     sequences: list[NDArray[Any]] | NDArray[Any]
@@ -122,6 +133,19 @@ def read_recordings(
 
     In MATLAB cells, each cell is one sequence of shape steps x channels; a row vector is one
     channel.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from micfast.data import read_recordings
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "gestures.csv"
+    >>> with path.open("w") as file:
+    ...     print("id,time,x,y,gesture", file=file)
+    ...     print("1,0,0,0,tick", "1,1,1,-1,tick", sep=chr(10), file=file)
+    ...     print("2,0,0,0,line", "2,1,1,0,line", sep=chr(10), file=file)
+    >>> recordings = read_recordings(path, wants_labels=True)
+    >>> recordings.labels.tolist(), recordings.channels, recordings.sequences[0].tolist()
+    (['tick', 'line'], ('x', 'y'), [[0.0, 0.0], [1.0, -1.0]])
     """
     path = Path(path)
     suffix = path.suffix.lower()

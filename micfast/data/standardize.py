@@ -50,6 +50,8 @@ class Standardizer:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from micfast.data import Standardizer
     >>> X = np.array([[[0.0, 10.0], [2.0, 30.0]]])
     >>> Standardizer().fit(X).transform(X).tolist()
     [[[-1.0, -1.0], [1.0, 1.0]]]
@@ -249,6 +251,8 @@ def negligible_channels(X: ArrayLike) -> list[int]:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from micfast.data import negligible_channels
     >>> acceleration = np.array([-1.0, 1.0, -1.0, 1.0])
     >>> pressure = np.array([90000.0, 90000.0, 110000.0, 110000.0])
     >>> negligible_channels(np.stack([acceleration, pressure], axis=-1)[None])

@@ -61,6 +61,7 @@ class GeneratorBank:
 
     Examples
     --------
+    >>> from micfast import GeneratorBank
     >>> bank = GeneratorBank.random(
     ...     2, hidden_size=10, input_size=4, output_size=2, seeds=[0, 1], classes=["a", "b"]
     ... )
@@ -670,6 +671,7 @@ def generate(
 
     Examples
     --------
+    >>> from micfast import GeneratorBank, generate
     >>> bank = GeneratorBank.random(3, hidden_size=5, input_size=4, output_size=2, seeds=range(3))
     >>> generate(bank, [[1, 0, 0, 0], [0, 1, 0, 0]], n_steps=7).shape
     torch.Size([3, 2, 7, 2])

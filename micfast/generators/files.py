@@ -36,7 +36,22 @@ _CHECKSUM = re.compile(rb'"checksum":"([0-9a-f]{64})"')
 
 
 class BankFileError(ValueError):
-    """A file that should hold a bank (or an estimator) does not, or is damaged."""
+    """A file that should hold a bank (or an estimator) does not, or is damaged.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from micfast import BankFileError, GeneratorBank
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "letters.safetensors"
+    >>> bank = GeneratorBank.random(2, hidden_size=5, input_size=3, output_size=1, seeds=[0, 1])
+    >>> bank.save(path)
+    >>> _ = path.write_bytes(path.read_bytes()[:-1] + b"!")
+    >>> try:
+    ...     GeneratorBank.load(path)
+    ... except BankFileError as error:
+    ...     print(error.reason)
+    the file is damaged: its checksum does not match its content
+    """
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         super().__init__(f"{os.fspath(path)}: {reason}")
@@ -172,8 +187,8 @@ def _check_header(path: str | os.PathLike[str], header: Mapping[str, str], data:
         cure = (
             "update micfast"
             if int(text) > _DECODER_VERSION
-            else "fit the model again (`micfast fit DATA -o MODEL`); until version 0.2.0 files of "
-            "older formats are not read"
+            else "fit the model again (`micfast fit DATA -o MODEL`); formats from before 0.2.0 are "
+            "not read"
         )
         raise BankFileError(
             path,

@@ -36,6 +36,7 @@ class Generator(nn.Module):
     Examples
     --------
     >>> import torch
+    >>> from micfast import Generator
     >>> Generator(4, 10, 2)(torch.full((3, 4), 0.25), n_steps=7).shape
     torch.Size([3, 7, 2])
     """

@@ -13,7 +13,16 @@ from micfast.version import __version__
 
 
 def config() -> dict[str, Any]:
-    """Versions, backends and the instruction set in use, as JSON-able values."""
+    """Versions, backends and the instruction set in use, as JSON-able values.
+
+    Examples
+    --------
+    >>> import micfast
+    >>> sorted({"cpu", "cuda", "torch"} - {*micfast.config()["missing"]}) == sorted(
+    ...     micfast.config()["backends"]
+    ... )
+    True
+    """
     extension = backend.extension
     missing = backend.missing_backends()
     result: dict[str, Any] = {
@@ -41,6 +50,14 @@ def show_config() -> None:
     """Print the kernels available on this machine, and why others are missing.
 
     The environment variable ``MICFAST_ISA`` forces one of the instruction sets listed.
+
+    Examples
+    --------
+    >>> import micfast
+    >>> micfast.show_config()  # doctest: +ELLIPSIS
+    micfast ...
+      threads          ...  (torch.set_num_threads)
+    ...
     """
     values = config()
     lines = [

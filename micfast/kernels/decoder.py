@@ -35,6 +35,7 @@ class Decoder(Settings):
 
     Examples
     --------
+    >>> from micfast import Decoder
     >>> Decoder(latent="every", output="tanh")
     Decoder(latent='every', output='tanh', feeds_back=False)
     """

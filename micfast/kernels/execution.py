@@ -35,6 +35,18 @@ class Execution(Settings):
     ------
     TypeError, ValueError
         For values that are not as described.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast import Execution, GeneratorBank, invert
+    >>> bank = GeneratorBank.random(2, hidden_size=5, input_size=3, output_size=1, seeds=[0, 1])
+    >>> X = np.ones((100, 20))
+    >>> small = invert(bank, X, execution=Execution(n_threads=1, chunk_size=7))
+    >>> bool((small.errors == invert(bank, X).errors).all())
+    True
+    >>> invert(bank, X[:2], execution="torch").errors.shape
+    (2, 2)
     """
 
     backend: str = "auto"

@@ -47,6 +47,17 @@ class InvertResult(NamedTuple):
     """What :func:`invert` and :func:`invert_lm` return; the histories are empty unless asked for.
 
     With several starts, N is followed by an axis of length S everywhere.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from micfast import GeneratorBank
+    >>> from micfast.kernels import reference
+    >>> bank = GeneratorBank.random(2, hidden_size=5, input_size=3, output_size=1, seeds=[0, 1])
+    >>> starts = torch.eye(3).reshape(1, 1, 3, 3)  # each type is a start
+    >>> found = reference.invert(bank.weights, torch.ones(4, 20, 1), starts, n_iter=0)
+    >>> found.errors.shape, found.latents.shape
+    (torch.Size([2, 4, 3]), torch.Size([2, 4, 3, 3]))
     """
 
     errors: Tensor  # (M, N)
@@ -151,6 +162,16 @@ def generate(
     -------
     Tensor of shape (M, N, T, O)
         Differentiable by autograd in every tensor argument.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from micfast import GeneratorBank
+    >>> from micfast.kernels import reference
+    >>> bank = GeneratorBank.random(2, hidden_size=5, input_size=3, output_size=1, seeds=[0, 1])
+    >>> drawn = reference.generate(bank.weights, torch.eye(3).expand(2, 3, 3), n_steps=20)
+    >>> drawn.shape, bool(torch.allclose(drawn, bank.generate(torch.eye(3), 20), atol=1e-5))
+    (torch.Size([2, 3, 20, 1]), True)
     """
     W_ih, W_hh, b, W_out, b_out = weights
     h, c = _initial_state(W_ih, latents, W_hh.shape[-1], structure)
@@ -292,6 +313,16 @@ def invert(
     -------
     InvertResult
         ``errors`` (M, N): :meth:`Objective.error`; ``latents`` (M, N, K).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from micfast import GeneratorBank
+    >>> from micfast.kernels import reference
+    >>> bank = GeneratorBank.random(2, hidden_size=5, input_size=3, output_size=1, seeds=[0, 1])
+    >>> start = torch.full((1, 1, 3), 1 / 3)
+    >>> reference.invert(bank.weights, torch.ones(4, 20, 1), start, n_iter=5).errors.shape
+    torch.Size([2, 4])
     """
     weights = [w.detach() for w in weights]
     z, targets, shape = _expand_starts(len(weights[0]), targets, init)
@@ -434,6 +465,19 @@ def invert_lm(
     -------
     InvertResult
         The lowest errors and their latents.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from micfast import GeneratorBank
+    >>> from micfast.kernels import reference
+    >>> bank = GeneratorBank.random(2, hidden_size=5, input_size=3, output_size=1, seeds=[0, 1])
+    >>> start = torch.full((1, 1, 3), 1 / 3)
+    >>> found = reference.invert_lm(
+    ...     bank.weights, torch.ones(4, 20, 1), start, n_iter=3, return_history=True
+    ... )
+    >>> bool((found.error_history[1:] <= found.error_history[:-1]).all())
+    True
     """
     weights = [w.detach() for w in weights]
     x, targets, shape = _expand_starts(len(weights[0]), targets, init)

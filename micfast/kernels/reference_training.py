@@ -28,7 +28,14 @@ _TYPE_STREAM, INPUT_STREAM, TARGET_STREAM = 0, 1, 2
 
 
 class TrainResult(NamedTuple):
-    """What :func:`train` returns: the trained weights and the training loss over time."""
+    """What :func:`train` returns: the trained weights and the training loss over time.
+
+    Examples
+    --------
+    >>> from micfast.kernels.reference_training import TrainResult
+    >>> TrainResult._fields[:6]
+    ('W_ih', 'W_hh', 'b', 'W_out', 'b_out', 'loss_curve')
+    """
 
     W_ih: Tensor  # (M, 4H, K)
     W_hh: Tensor  # (M, 4H, H)
@@ -172,6 +179,20 @@ def train(
     Returns
     -------
     TrainResult
+
+    Examples
+    --------
+    >>> import torch
+    >>> from micfast import GeneratorBank
+    >>> from micfast.kernels import reference_training
+    >>> bank = GeneratorBank.random(2, hidden_size=5, input_size=3, output_size=1, seeds=[0, 1])
+    >>> types = torch.ones(1, 3, 1, 8, 1)  # one set of three types
+    >>> which, noise = torch.zeros(2, dtype=torch.int64), torch.zeros(2)
+    >>> found = reference_training.train(
+    ...     bank.weights, types, which, noise, noise, torch.tensor([2, 3]), n_episodes=10
+    ... )
+    >>> found.W_out.shape, found.loss_curve.shape
+    (torch.Size([2, 1, 5]), torch.Size([2, 10]))
     """
     structure = Structure() if structure is None else structure
     more = [name for name in ("b_first", "b_state") if getattr(structure, name) is not None]

@@ -60,6 +60,7 @@ class Weights:
     Examples
     --------
     >>> import torch
+    >>> from micfast import Weights
     >>> shapes = [(3, 20, 4), (3, 20, 5), (3, 20), (3, 2, 5), (3, 2)]
     >>> Weights(*map(torch.zeros, shapes))
     Weights(n_modules=3, hidden_size=5, input_size=4, output_size=2)

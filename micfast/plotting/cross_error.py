@@ -50,6 +50,7 @@ class CrossErrorDisplay:
     Examples
     --------
     >>> from matplotlib.figure import Figure
+    >>> from micfast import CrossErrorDisplay
     >>> display = CrossErrorDisplay([[0.01, 0.5], [0.4, 0.02]], module_labels=["a", "b"])
     >>> display.plot(ax=Figure().subplots()).text_[0, 1].get_text()
     '0.5'
@@ -135,6 +136,7 @@ class CrossErrorDisplay:
         Examples
         --------
         >>> from matplotlib.figure import Figure
+        >>> from micfast import CrossErrorDisplay
         >>> errors = [[0.1, 0.8], [0.3, 0.6], [0.9, 0.2]]
         >>> display = CrossErrorDisplay.from_predictions(
         ...     ["a", "a", "b"], errors, ax=Figure().subplots()

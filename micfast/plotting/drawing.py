@@ -281,7 +281,13 @@ def save_figure(fig: Figure, path: str | os.PathLike[str]) -> None:
 
     Examples
     --------
-    >>> save_figure(plot_reconstructions(X, inversion), "picture.png")      # doctest: +SKIP
+    >>> import numpy as np
+    >>> from micfast import GeneratorBank, invert
+    >>> from micfast.plotting import plot_reconstructions, save_figure
+    >>> bank = GeneratorBank.random(2, hidden_size=5, input_size=3, output_size=1, seeds=[0, 1])
+    >>> X = np.ones((2, 20))
+    >>> inversion = invert(bank, X)
+    >>> save_figure(plot_reconstructions(X, inversion), "picture.png")
     """
     with atomic_path(path) as temporary:
         fig.savefig(temporary, dpi=fig.dpi, facecolor=fig.get_facecolor())

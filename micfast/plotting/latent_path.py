@@ -57,6 +57,7 @@ class LatentPathDisplay:
     Examples
     --------
     >>> from matplotlib.figure import Figure
+    >>> from micfast import LatentPathDisplay
     >>> path = [[1 / 3, 1 / 3, 1 / 3], [0.6, 0.3, 0.1], [0.9, 0.1, 0.0]]
     >>> display = LatentPathDisplay(path).plot(ax=Figure().subplots())
     >>> [line.get_label() for line in display.lines_]
@@ -153,6 +154,7 @@ class LatentPathDisplay:
         --------
         >>> import numpy as np
         >>> from matplotlib.figure import Figure
+        >>> from micfast import LatentPathDisplay
         >>> from micfast import Adam, GeneratorBank, invert
         >>> bank = GeneratorBank.random(2, hidden_size=5, input_size=3, output_size=1, seeds=[0, 1])
         >>> found = invert(bank, np.zeros((4, 10)), solver=Adam(n_iter=7), history=True)

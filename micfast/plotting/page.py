@@ -50,6 +50,7 @@ def choose_examples(y_true: Any, y_pred: Any, n: int = 5, random_state: Any = No
 
     Examples
     --------
+    >>> from micfast.plotting import choose_examples
     >>> choose_examples(["a", "b", "c", "d"], ["a", "b", "c", "a"], n=3, random_state=0)
     array([1, 2, 3])
     """
@@ -145,11 +146,17 @@ def plot_reconstructions(
 
     Examples
     --------
-    >>> inversion = classifier.invert(X_test)                               # doctest: +SKIP
-    >>> chosen = choose_examples(y_test, inversion.predictions, n=5)        # doctest: +SKIP
-    >>> fig = plot_reconstructions(X_test, inversion, indices=chosen, y_true=y_test)
-    ... # doctest: +SKIP
-    >>> save_figure(fig, "letters.png")                                     # doctest: +SKIP
+    >>> import numpy as np
+    >>> from micfast import GeneratorBank, invert
+    >>> from micfast.plotting import choose_examples, plot_reconstructions
+    >>> bank = GeneratorBank.random(
+    ...     3, hidden_size=5, input_size=4, output_size=2, seeds=range(3), classes=list("abc")
+    ... )
+    >>> X, y = np.random.default_rng(0).normal(size=(6, 20, 2)).cumsum(axis=1), list("abcabc")
+    >>> inversion = invert(bank, X)
+    >>> chosen = choose_examples(y, inversion.predictions, n=2, random_state=0)
+    >>> len(plot_reconstructions(X, inversion, indices=chosen, y_true=y).axes)  # 2 of (1 + 3)
+    8
     """
     where = "plot_reconstructions"
     check_count(where, "max_targets", max_targets, 1)

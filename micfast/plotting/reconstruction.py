@@ -81,6 +81,7 @@ class ReconstructionDisplay:
     --------
     >>> import numpy as np
     >>> from matplotlib.figure import Figure
+    >>> from micfast import ReconstructionDisplay
     >>> t = np.linspace(0, 1, 20)
     >>> target, drawn = np.sin(3 * t), np.stack([np.sin(2.9 * t), t])
     >>> display = ReconstructionDisplay(target, drawn, errors=[0.001, 0.2], labels=["sine", "line"])
@@ -242,6 +243,7 @@ class ReconstructionDisplay:
         --------
         >>> import numpy as np
         >>> from matplotlib.figure import Figure
+        >>> from micfast import ReconstructionDisplay
         >>> from micfast import GeneratorBank, invert
         >>> bank = GeneratorBank.random(
         ...     3, hidden_size=5, input_size=4, output_size=2, seeds=range(3), classes=list("abc")

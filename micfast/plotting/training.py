@@ -41,6 +41,7 @@ class TrainingDisplay:
     --------
     >>> import numpy as np
     >>> from matplotlib.figure import Figure
+    >>> from micfast import TrainingDisplay
     >>> types = np.linspace(0, 1, 20).reshape(2, 10, 1)
     >>> display = TrainingDisplay([1, 0.1, 0.01], types, types + 0.05)
     >>> display.plot(ax=Figure().subplots()).ax_.shape

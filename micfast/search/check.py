@@ -59,6 +59,17 @@ class Agreement:
         What a plain torch loop over your drawing function finds with the same settings; None
         unless the solver is Adam.
     solver : Solver
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import micfast
+    >>> modules = micfast.GeneratorBank.random(
+    ...     1, hidden_size=5, input_size=3, output_size=1, seeds=[0]
+    ... ).to_modules()
+    >>> doubled = micfast.check(modules, lambda module, z, n: 2 * module(z, n), np.zeros((1, 20)))
+    >>> doubled.agrees, bool(doubled.differences[0] > 0.5)
+    (False, True)
     """
 
     agrees: bool
@@ -139,6 +150,7 @@ def check(
 
     Examples
     --------
+    >>> from micfast import GeneratorBank
     >>> import micfast, numpy as np
     >>> modules = GeneratorBank.random(
     ...     2, hidden_size=5, input_size=3, output_size=1, seeds=range(2)

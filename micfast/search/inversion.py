@@ -74,6 +74,20 @@ class Inversion:
     lengths : array of shape (N,), int64, or None
         Each target's number of steps, as given or up to its last value; None if no value could be
         missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast import GeneratorBank, invert
+    >>> bank = GeneratorBank.random(
+    ...     2, hidden_size=5, input_size=3, output_size=1, seeds=[0, 1], classes=["a", "b"]
+    ... )
+    >>> target = bank.generate([[1, 0, 0]], n_steps=9)[1]  # what "b" draws
+    >>> inversion = invert(bank, target.numpy(), solver="lm")
+    >>> inversion.predictions, inversion.best
+    (array(['b'], dtype='<U1'), array([1]))
+    >>> inversion.latents[0, 1].round(3).tolist()
+    [1.0, 0.0, 0.0]
     """
 
     errors: Array
@@ -259,6 +273,7 @@ def invert(
     Examples
     --------
     >>> import numpy as np
+    >>> from micfast import GeneratorBank, invert
     >>> bank = GeneratorBank.random(3, hidden_size=5, input_size=4, output_size=2, seeds=range(3))
     >>> result = invert(bank, np.zeros((6, 20, 2)))
     >>> result.errors.shape, result.latents.shape, result.best.shape

@@ -66,6 +66,17 @@ class Pose(Settings):
     ------
     TypeError, ValueError
         For values that are not as described.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast import ModularInverseClassifier, Pose
+    >>> bump = np.exp(-((np.arange(60) - 30) ** 2) / 50)
+    >>> X, y = np.stack([bump, 0.9 * bump, -bump, -0.9 * bump]), [0, 0, 1, 1]
+    >>> clf = ModularInverseClassifier(n_types=2, pose=Pose(shift=0.1, gain=False), random_state=0)
+    >>> decision = clf.fit(X, y).decide(np.roll(X[:1], 3, axis=1))
+    >>> decision.labels.tolist(), round(float(decision.poses.shift[0]))
+    ([0], 3)
     """
 
     name: ClassVar[str] = "pose"

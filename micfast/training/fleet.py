@@ -41,6 +41,16 @@ class Trained:
         Noise-free mean squared error of each module's drawings of its types.
     steps : list of dict
         Of each module: how many steps (episodes, Jacobians) by the name of each method, in order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast import GeneratorBank, Training, train
+    >>> bank = GeneratorBank.random(1, hidden_size=6, input_size=2, output_size=1, seeds=[0])
+    >>> types = np.stack([np.sin(np.linspace(0, 6, 30)), np.cos(np.linspace(0, 6, 30))])[..., None]
+    >>> trained = train(bank, types, Training(noise_in=0), seeds=[0])
+    >>> trained.bank.n_modules, bool(trained.errors[0] < 0.01), [*trained.steps[0]]
+    (1, True, ['projected'])
     """
 
     bank: GeneratorBank
@@ -88,6 +98,7 @@ def train(
     Examples
     --------
     >>> import numpy as np
+    >>> from micfast import GeneratorBank, Training, train
     >>> bank = GeneratorBank.random(2, hidden_size=5, input_size=3, output_size=1, seeds=[0, 1])
     >>> types = np.linspace(-1, 1, 2 * 3 * 8).reshape(2, 3, 8, 1)
     >>> trained = train(bank, types, Training.paper(n_episodes=50), seeds=[2, 3])

@@ -66,13 +66,14 @@ class TrainingReport(list[dict[str, Any]]):
 
     Examples
     --------
+    >>> from micfast.training.report import ModuleReport, TrainingReport
     >>> facts = {"label": "a", "module": 0, "n_samples": 9, "n_types_found": 4}
     >>> steps = {"projected": 500}
     >>> done = ModuleReport(1, [7], 0.01, 0.02, True, "", steps, 0.5)
     >>> TrainingReport([facts | vars(done)])
-    class      module  relative error    method       steps    attempts    seconds  learned
+    class      module    relative error  method       steps    attempts    seconds  learned
     -------  --------  ----------------  ---------  -------  ----------  ---------  ---------
-    a               1  2.00 %            projected      500           1       0.50  yes
+    a               1             2.00%  projected      500           1       0.50  yes
     <BLANKLINE>
     1 of 1 modules learned their types in 0.50 s
     """

@@ -53,6 +53,7 @@ class Training(Settings):
 
     Examples
     --------
+    >>> from micfast import Training
     >>> Training().method.first.n_steps
     500
     >>> Training.paper(n_episodes=40000).method

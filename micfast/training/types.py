@@ -78,6 +78,7 @@ def select_types(
     Examples
     --------
     >>> import numpy as np
+    >>> from micfast.training.types import select_types
     >>> X = np.repeat([0.0, 0.1, 5.0, 5.2], 6).reshape(4, 3, 2)
     >>> types, info = select_types(X, n_types=2, random_state=0)
     >>> types.shape, info.labels.tolist()
@@ -150,6 +151,7 @@ def select_types_per_class(
     Examples
     --------
     >>> import numpy as np
+    >>> from micfast.training.types import select_types_per_class
     >>> X = np.arange(48.0).reshape(8, 3, 2)
     >>> types, classes, infos = select_types_per_class(X, list("abababab"), 2, random_state=0)
     >>> types.shape, classes.tolist(), len(infos)

@@ -19,7 +19,29 @@ __all__ = ["SOLVERS", "Solver"]
 
 
 class Solver(Settings):
-    """A way to search for latents. Subclasses are frozen dataclasses, registered by name."""
+    """A way to search for latents. Subclasses are frozen dataclasses, registered by name.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass, field
+    >>> import numpy as np
+    >>> from micfast import GeneratorBank, invert
+    >>> from micfast.kernels.reference import invert as reference_invert
+    >>> from micfast.search.solvers import Solver
+    >>> from micfast.search.starts import Start
+    >>> from micfast.search.starts.drawn import Dirichlet
+    >>> @dataclass(frozen=True)
+    ... class RandomSearch(Solver):
+    ...     n_iter: int = 0
+    ...     start: Start = field(default_factory=lambda: Dirichlet(100, random_state=0))
+    ...
+    ...     def search(self, weights, targets, starts, *, history, omit_nan, execution, report):
+    ...         return reference_invert(weights, targets, starts, n_iter=0, omit_nan=omit_nan)
+    >>> bank = GeneratorBank.random(2, hidden_size=5, input_size=3, output_size=1, seeds=[0, 1])
+    >>> found = invert(bank, np.ones((4, 20)), solver=RandomSearch())  # the best of 100 draws
+    >>> found.errors.shape
+    (4, 2)
+    """
 
     n_iter: int
     start: Start

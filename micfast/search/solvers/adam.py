@@ -65,6 +65,17 @@ class Adam(Solver):
     ------
     TypeError, ValueError
         For values that are not as described.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast import Adam, GeneratorBank, invert
+    >>> bank = GeneratorBank.random(2, hidden_size=5, input_size=3, output_size=1, seeds=[0, 1])
+    >>> quick = Adam(n_iter=10, learning_rate=0.1)
+    >>> invert(bank, np.ones((4, 20)), solver=quick, history=True).error_history.shape
+    (11, 4, 2)
+    >>> quick.replace(start="types").n_iter
+    10
     """
 
     name: ClassVar[str] = "adam"

@@ -52,6 +52,19 @@ class LevenbergMarquardt(Solver):
     ------
     TypeError, ValueError
         For values that are not as described.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast import GeneratorBank, LevenbergMarquardt, invert
+    >>> bank = GeneratorBank.random(2, hidden_size=5, input_size=3, output_size=1, seeds=[0, 1])
+    >>> X = np.ones((4, 20))
+    >>> inside, free = (
+    ...     invert(bank, X, solver=LevenbergMarquardt(n_iter=20, constraint=constraint))
+    ...     for constraint in ("simplex", None)
+    ... )
+    >>> bool((free.errors <= inside.errors).all())
+    True
     """
 
     name: ClassVar[str] = "lm"

@@ -21,7 +21,24 @@ StartMaker: TypeAlias = Callable[[int, Tensor], Tensor]
 
 
 class Start(Settings):
-    """A rule for starts. Subclasses are frozen dataclasses, registered by name."""
+    """A rule for starts. Subclasses are frozen dataclasses, registered by name.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import numpy as np, torch
+    >>> from micfast import Adam, GeneratorBank, invert
+    >>> from micfast.search.starts import Start
+    >>> @dataclass(frozen=True)
+    ... class FirstType(Start):
+    ...     def prepare(self, bank, n_targets, omit_nan, execution):
+    ...         z = torch.eye(bank.input_size, dtype=torch.float64)[:1].reshape(1, 1, 1, -1)
+    ...         return 1, lambda begin, targets: z
+    >>> bank = GeneratorBank.random(2, hidden_size=5, input_size=3, output_size=1, seeds=[0, 1])
+    >>> found = invert(bank, np.ones((4, 20)), solver=Adam(n_iter=0, start=FirstType()))
+    >>> found.latents[0, 0].tolist()
+    [1.0, 0.0, 0.0]
+    """
 
     @abstractmethod
     def prepare(

@@ -29,6 +29,15 @@ class Given(Start):
     ------
     TypeError, ValueError
         If it holds anything but finite real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast import Adam, GeneratorBank, invert
+    >>> bank = GeneratorBank.random(2, hidden_size=5, input_size=3, output_size=1, seeds=[0, 1])
+    >>> solver = Adam(n_iter=0, start=[0.5, 0.25, 0.25])  # an array becomes a Given
+    >>> invert(bank, np.ones((4, 20)), solver=solver).latents[3, 1].tolist()
+    [0.5, 0.25, 0.25]
     """
 
     latents: Any

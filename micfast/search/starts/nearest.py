@@ -40,6 +40,15 @@ class Nearest(Start):
     ----------
     n_starts : int
         How many, the nearest first.
+
+    Examples
+    --------
+    >>> from micfast import LevenbergMarquardt
+    >>> from micfast.search.starts.nearest import Nearest
+    >>> LevenbergMarquardt().start == Nearest()
+    True
+    >>> LevenbergMarquardt(start=Nearest(n_starts=3)).start  # three searches, the best one counts
+    Nearest(n_starts=3)
     """
 
     name: ClassVar[str] = "nearest"

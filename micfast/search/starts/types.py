@@ -17,7 +17,15 @@ __all__ = ["Types"]
 @STARTS.register("types")
 @dataclass(frozen=True)
 class Types(Start):
-    """Start at 1/K and at each type: K + 1 starts (one if there is one type)."""
+    """Start at 1/K and at each type: K + 1 starts (one if there is one type).
+
+    Examples
+    --------
+    >>> from micfast import Adam
+    >>> from micfast.search.starts.types import Types
+    >>> Adam(start="types").start == Types()
+    True
+    """
 
     name: ClassVar[str] = "types"
 

@@ -17,7 +17,15 @@ __all__ = ["Uniform"]
 @STARTS.register("uniform")
 @dataclass(frozen=True)
 class Uniform(Start):
-    """Start at 1/K in every component, as the paper describes."""
+    """Start at 1/K in every component, as the paper describes.
+
+    Examples
+    --------
+    >>> from micfast import Adam
+    >>> from micfast.search.starts.uniform import Uniform
+    >>> Adam().start == Adam(start="uniform").start == Uniform()
+    True
+    """
 
     name: ClassVar[str] = "uniform"
 

@@ -24,6 +24,14 @@ class Torch(Initialization):
     """PyTorch's default, U(-1/sqrt(H), 1/sqrt(H)) for all weights, as in the paper.
 
     Its cells forget within about ten steps, so later steps of long sequences are hard to learn.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast.training.initializations.drawn import Torch
+    >>> weights = Torch().weights(np.zeros((1, 4, 30, 2)), hidden_size=16, seeds=[0])
+    >>> bool((weights.W_hh.abs() <= 1 / 4).all())
+    True
     """
 
     name: ClassVar[str] = "torch"
@@ -41,6 +49,15 @@ class Chrono(Torch):
 
     ``b_f = log U(1, T - 1)`` and ``b_i = -b_f``, T the length of the module's longest type (Tallec
     and Ollivier, *Can recurrent neural networks warp time?*, ICLR 2018).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast.training.initializations.drawn import Chrono
+    >>> weights = Chrono().weights(np.zeros((1, 4, 30, 2)), hidden_size=16, seeds=[0])
+    >>> longest = 1 + weights.b[0, 16:32].exp().max()  # in steps
+    >>> bool(20 < longest < 30)
+    True
     """
 
     name: ClassVar[str] = "chrono"

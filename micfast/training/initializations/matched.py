@@ -50,6 +50,17 @@ class Matched(Initialization):
         Largest state of a cell at the first step, below 1. None is 0.6, and 0.05 for more than 1000
         steps. Small is closer to linear: better drawn before training, but linear modules draw
         mixtures of types as superpositions of them, and recognize less well.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast import Training
+    >>> from micfast.training.initializations.matched import Matched
+    >>> Training().initialization == Matched()
+    True
+    >>> types = np.sin(np.linspace(0, 6, 30)).reshape(1, 1, 30, 1)  # of one module
+    >>> Matched(amplitude=0.3).weights(types, hidden_size=6, seeds=[0])
+    Weights(n_modules=1, hidden_size=6, input_size=1, output_size=1)
     """
 
     name: ClassVar[str] = "matched"

@@ -34,6 +34,13 @@ class BatchOneAdam(Method):
     n_episodes : int
     learning_rate : float
         Adam's step size; above 0.
+
+    Examples
+    --------
+    >>> from micfast import Training
+    >>> from micfast.training.methods.adam import BatchOneAdam
+    >>> Training.paper().method == Training(method="adam").method == BatchOneAdam()
+    True
     """
 
     name: ClassVar[str] = "adam"

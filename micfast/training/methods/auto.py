@@ -33,6 +33,16 @@ class Auto(Method):
     ----------
     first, then : Method
         :class:`ProjectedAdam` and :class:`ProjectedLM`.
+
+    Examples
+    --------
+    >>> from micfast import Training
+    >>> from micfast.training.methods.auto import Auto
+    >>> from micfast.training.methods.projected import ProjectedAdam
+    >>> Training().method == Auto()
+    True
+    >>> Training(method=Auto(first=ProjectedAdam(n_steps=250))).method.then
+    ProjectedLM(max_jacobians=30, n_noisy=1)
     """
 
     name: ClassVar[str] = "auto"

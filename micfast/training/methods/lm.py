@@ -37,6 +37,13 @@ class ProjectedLM(Method):
     max_jacobians : int
     n_noisy : int
         Noisy latents of each type, beside its one-hot code, where there is input noise.
+
+    Examples
+    --------
+    >>> from micfast import Training
+    >>> from micfast.training.methods.lm import ProjectedLM
+    >>> Training(method=ProjectedLM(max_jacobians=60), goal=1e-3).method
+    ProjectedLM(max_jacobians=60, n_noisy=1)
     """
 
     name: ClassVar[str] = "lm"

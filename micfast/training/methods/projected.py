@@ -37,6 +37,20 @@ class ProjectedAdam(Method):
         0 solves the read-out alone.
     learning_rate : float
         Adam's largest step size; above 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast import GeneratorBank, Training, train
+    >>> from micfast.training.methods.projected import ProjectedAdam
+    >>> bank = GeneratorBank.random(1, hidden_size=6, input_size=2, output_size=1, seeds=[0])
+    >>> types = np.stack([np.sin(np.linspace(0, 6, 30)), np.cos(np.linspace(0, 6, 30))])[..., None]
+    >>> none, some = (
+    ...     train(bank, types, Training(ProjectedAdam(n), noise_in=0), seeds=[0]).errors[0]
+    ...     for n in (0, 200)
+    ... )
+    >>> bool(some < none)
+    True
     """
 
     name: ClassVar[str] = "projected"

@@ -31,6 +31,13 @@ class TypeSelection:
         their cluster; NaN where nothing was clustered.
     n_iter : int
         Lloyd iterations of the restart that was kept; 0 where nothing was clustered.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast.training.types import select_types
+    >>> select_types(np.eye(3), n_types=2, selection="first")[1]
+    TypeSelection(labels=array([ 0,  1, -1]), index=array([0, 1]), inertia=nan, n_iter=0)
     """
 
     labels: NDArray[np.int64]
@@ -40,7 +47,21 @@ class TypeSelection:
 
 
 class Selection(Settings):
-    """A way to select types. Subclasses are frozen dataclasses, registered by name."""
+    """A way to select types. Subclasses are frozen dataclasses, registered by name.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> from micfast.training.selections import Selection, take_samples
+    >>> from micfast.training.types import select_types
+    >>> @dataclass(frozen=True)
+    ... class Last(Selection):
+    ...     def select(self, X, n_types, seed, threads):
+    ...         return take_samples(X, np.arange(len(X) - n_types, len(X)))
+    >>> select_types(np.eye(9), n_types=2, selection=Last())[1].index.tolist()
+    [7, 8]
+    """
 
     # Whether results are worth keeping on disk.
     is_slow: ClassVar[bool] = False

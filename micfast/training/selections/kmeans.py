@@ -108,6 +108,16 @@ class KMeans(_Clustering):
         Restarts; the one with the lowest inertia is kept.
     max_iter : int
         Largest number of Lloyd iterations in a restart.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast.training.selections.kmeans import KMeans
+    >>> from micfast.training.types import select_types
+    >>> X = np.repeat([0.0, 0.1, 5.0, 5.2, 5.3], 6).reshape(5, 6)
+    >>> types, info = select_types(X, n_types=2, selection=KMeans("medoid"), random_state=0)
+    >>> types[:, 0, 0].tolist(), info.index.tolist()  # the larger cluster comes first
+    ([5.2, 0.0], [3, 0])
     """
 
     name: ClassVar[str] = "kmeans"
@@ -136,6 +146,17 @@ class DTWKMeans(_Clustering):
     stride : int or None
         Distances are measured on every `stride`-th step; means are always taken of the full
         sequences. None leaves at least 50 steps (every 4th of 205).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast.training.selections.kmeans import DTWKMeans
+    >>> from micfast.training.types import select_types
+    >>> bump = np.exp(-((np.arange(40) - 20) ** 2) / 8)
+    >>> X = np.stack([np.roll(bump, -3), np.roll(bump, 3), -bump, -np.roll(bump, 4)])
+    >>> types, info = select_types(X, n_types=2, selection=DTWKMeans(radius=8), random_state=0)
+    >>> bool(info.labels[0] == info.labels[1] != info.labels[2] == info.labels[3])
+    True
     """
 
     name: ClassVar[str] = "dtw-kmeans"

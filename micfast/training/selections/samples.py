@@ -16,7 +16,16 @@ __all__ = ["First", "Random"]
 @SELECTIONS.register("random")
 @dataclass(frozen=True)
 class Random(Selection):
-    """Samples drawn without replacement."""
+    """Samples drawn without replacement.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast.training.types import select_types
+    >>> types, info = select_types(np.eye(9), n_types=4, selection="random", random_state=0)
+    >>> len({*info.index.tolist()}), bool((types[..., 0] == np.eye(9)[info.index]).all())
+    (4, True)
+    """
 
     name: ClassVar[str] = "random"
 
@@ -30,7 +39,15 @@ class Random(Selection):
 @SELECTIONS.register("first")
 @dataclass(frozen=True)
 class First(Selection):
-    """The first samples."""
+    """The first samples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast.training.types import select_types
+    >>> select_types(np.eye(9), n_types=4, selection="first")[1].index.tolist()
+    [0, 1, 2, 3]
+    """
 
     name: ClassVar[str] = "first"
 

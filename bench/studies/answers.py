@@ -3,10 +3,11 @@
 ``python -m bench.studies.answers --seeds 10 --out answers/`` draws 1, 2, 4, 8 or all examples of
 each class of each development set, and gives the same draws to micfast (the plain search, views
 and pose, the hull of the examples in the same views, and both), to nearest neighbours with the
-Euclidean distance and with dynamic time warping (its window by leaving one out), and to MiniRocket,
-QUANT and $P where aeon and dollarpy are installed. Test sequences come as they are, with noise,
-shifted, and with a stretch missing. Every (data set, examples, seed, method) is one file, so a run
-that was killed continues. The sets held back for the end are asked for by ``--final``.
+Euclidean distance and with dynamic time warping (its window by leaving one out), to a forward
+LSTM, and to MiniRocket, QUANT, Catch22 and $P where aeon and dollarpy are installed. Test sequences
+come as they are, with noise, shifted, and with a stretch missing. Every (data set, examples, seed,
+method) is one file, so a run that was killed continues. The sets held back for the end are asked
+for by ``--final``.
 
 The folder gets ``answers.csv``, a row for each file; ``answers.md``, the tables; and
 ``reliability.png``, how often answers of a given probability are right. Times are those of one
@@ -16,10 +17,12 @@ thread's processor.
 from __future__ import annotations
 
 import argparse
+import pickle
 import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,17 +35,30 @@ from numpy.typing import NDArray
 from bench import sets
 from bench.studies.study import markdown, resume, with_interval
 from micfast import ModularInverseClassifier, Sequences
+from micfast.experiments.paper.baselines import TorchForward
 from micfast.experiments.paper.statistics import mean_interval
 from micfast.io import write_text
 from micfast.sequences import ends
 
-__all__ = ["CONDITIONS", "DEVELOPMENT", "METHODS", "Draw", "disturbed", "draw", "main", "measure"]
+__all__ = [
+    "CONDITIONS",
+    "DEVELOPMENT",
+    "METHODS",
+    "Draw",
+    "Fitted",
+    "disturbed",
+    "draw",
+    "main",
+    "measure",
+]
 
 DEVELOPMENT = ("letters", "MNIST", "digits", "GunPoint", "BasicMotions", "JapaneseVowels")
 FINAL = ("Trace",)
 CONDITIONS = (("clean", 0.0), ("noise", 0.2), ("noise", 0.5), ("shift", 0.05), ("missing", 0.3))
 # Under which probabilities are held against what was right.
 JUDGED = ("clean", "noise 0.5")
+N_TEST = 200
+N_BATCHES = 300  # of the forward LSTM
 Floats = NDArray[Any]
 
 
@@ -55,7 +71,7 @@ class Draw(NamedTuple):
     y_test: NDArray[Any]
 
 
-def draw(name: str, seed: int, n_examples: int | None, n_test: int = 200) -> Draw:
+def draw(name: str, seed: int, n_examples: int | None, n_test: int = N_TEST) -> Draw:
     """Random examples of each class (None: all), and at most `n_test` test sequences."""
     data = sets.load(name, seed)
     rng = np.random.default_rng(seed)
@@ -86,10 +102,10 @@ def disturbed(X: Floats, kind: str, level: float, scale: float, seed: int) -> Fl
     return X
 
 
-def filled(X: Floats) -> Floats:
+def filled(X: Floats, shortest: int = 1) -> Floats:
     """For methods that take neither gaps nor unequal lengths: interpolated, and stretched to T."""
-    T = X.shape[1]
-    filled = np.empty(X.shape)
+    T = max(X.shape[1], shortest)
+    filled = np.empty((len(X), T, X.shape[2]))
     for one, end, out in zip(X, ends(X), filled, strict=True):
         at = np.linspace(0, end - 1, T)
         for c in range(X.shape[2]):
@@ -105,10 +121,20 @@ Answer = Callable[[Floats], tuple[NDArray[Any], NDArray[Any] | None]]
 
 
 class Fitted(NamedTuple):
-    """A method fitted to a draw: how it answers, and what was decided in the fit."""
+    """What a method keeps of a draw, how it answers, and what was decided in the fit."""
 
+    model: Any
     answer: Answer
     decided: dict[str, Any] | None = None
+
+    def kilobytes(self) -> float:
+        """Of the model's file, or of its pickle where it has none of its own."""
+        if not hasattr(self.model, "save"):
+            return len(pickle.dumps(self.model)) / 1000
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.safetensors"
+            self.model.save(file)
+            return file.stat().st_size / 1000
 
 
 def _micfast(data: Draw, seed: int, **params: Any) -> Fitted:
@@ -122,7 +148,7 @@ def _micfast(data: Draw, seed: int, **params: Any) -> Fitted:
     decided: dict[str, Any] = {"n_types": model.n_types_, "hidden_size": model.hidden_size_}
     if model.expectation_ is not None:
         decided["expected accuracy"] = model.expectation_.accuracy
-    return Fitted(answer, decided)
+    return Fitted(model, answer, decided)
 
 
 def _hull(data: Draw, seed: int, *, views: Any = "raw", pose: Any = None) -> Fitted:
@@ -149,11 +175,11 @@ def _hull(data: Draw, seed: int, *, views: Any = "raw", pose: Any = None) -> Fit
         share = np.exp(scores - scores.max(axis=1, keepdims=True))
         return model.classes_[scores.argmax(axis=1)], share / share.sum(axis=1, keepdims=True)
 
-    return Fitted(answer)
+    return Fitted(model, answer)
 
 
 def _nearest(data: Draw, seed: int) -> Fitted:
-    X = filled(data.X).reshape(len(data.X), -1)
+    X = filled(data.X).reshape(len(data.X), -1).astype(np.float32)
 
     def answer(X_new: Floats) -> tuple[NDArray[Any], None]:
         from scipy.spatial.distance import cdist
@@ -161,13 +187,13 @@ def _nearest(data: Draw, seed: int) -> Fitted:
         flat = filled(X_new).reshape(len(X_new), -1)
         return data.y[cdist(flat, X).argmin(axis=1)], None
 
-    return Fitted(answer)
+    return Fitted((X, data.y), answer)
 
 
 def _dtw(data: Draw, seed: int) -> Fitted:
     from tslearn.metrics import cdist_dtw
 
-    X = filled(data.X)
+    X = filled(data.X).astype(np.float32)
     radii = sorted({max(1, round(part * X.shape[1])) for part in (0.02, 0.05, 0.1, 0.2, 1.0)})
 
     def left_out(radius: int) -> float:
@@ -181,20 +207,50 @@ def _dtw(data: Draw, seed: int) -> Fitted:
         distances = cdist_dtw(filled(X_new), X, sakoe_chiba_radius=best)
         return data.y[distances.argmin(axis=1)], None
 
-    return Fitted(answer)
+    return Fitted((X, data.y, best), answer)
+
+
+def _lstm(data: Draw, seed: int) -> Fitted:
+    """64 units, and a linear layer for their last state; cross-entropy, 300 batches, Adam."""
+    import torch
+    from torch.nn import functional, utils
+
+    X = filled(data.X)
+    mean, sd, classes = X.mean(), X.std(), np.unique(data.y)
+    inputs, codes = torch.tensor((X - mean) / sd), torch.tensor(np.searchsorted(classes, data.y))
+    model, rng = TorchForward(X.shape[2], len(classes), 64, seed), np.random.default_rng(seed)
+    weights = [*model.lstm.parameters(), *model.dense.parameters()]
+    adam = torch.optim.Adam(weights, lr=0.01)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, N_BATCHES)
+    for _ in range(N_BATCHES):
+        batch = rng.choice(len(X), min(32, len(X)), replace=False)
+        adam.zero_grad()
+        functional.cross_entropy(model.logits(inputs[batch].float()), codes[batch]).backward()
+        utils.clip_grad_norm_(weights, 1.0)
+        adam.step()
+        falling.step()
+
+    @torch.no_grad()
+    def answer(X_new: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
+        logits = model.logits(torch.tensor((filled(X_new) - mean) / sd).float())
+        proba = logits.softmax(dim=1).numpy()
+        return classes[proba.argmax(axis=1)], proba
+
+    return Fitted([one.detach().numpy() for one in weights], answer)
 
 
 def _aeon(data: Draw, seed: int, *, module: str, name: str) -> Fitted:
     from importlib import import_module
 
     model = getattr(import_module(f"aeon.classification.{module}"), name)(random_state=seed)
-    model.fit(filled(data.X).swapaxes(1, 2), data.y)
+    # MiniRocket's kernels are nine steps long.
+    model.fit(filled(data.X, 9).swapaxes(1, 2), data.y)
 
     def answer(X: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
-        proba = model.predict_proba(filled(X).swapaxes(1, 2))
+        proba = model.predict_proba(filled(X, 9).swapaxes(1, 2))
         return model.classes_[proba.argmax(axis=1)], proba
 
-    return Fitted(answer)
+    return Fitted(model, answer)
 
 
 def _dollar(data: Draw, seed: int) -> Fitted:
@@ -213,7 +269,7 @@ def _dollar(data: Draw, seed: int) -> Fitted:
         found = [recognizer.recognize(points(one))[0] for one in filled(X)]
         return data.y[found], None
 
-    return Fitted(answer)
+    return Fitted(known, answer)
 
 
 _PLAIN: dict[str, Any] = {"views": "raw", "pose": None, "n_modules_per_class": 3}
@@ -235,30 +291,41 @@ METHODS: dict[str, Callable[[Draw, int], Fitted]] = {
     "DTW": _dtw,
     "MiniRocket": partial(_aeon, module="convolution_based", name="MiniRocketClassifier"),
     "QUANT": partial(_aeon, module="interval_based", name="QUANTClassifier"),
+    "Catch22": partial(_aeon, module="feature_based", name="Catch22Classifier"),
+    "forward LSTM": _lstm,
     "$P": _dollar,
 }
 
 
 def measure(
-    name: str, n_examples: int | None, seed: int, method: str, n_test: int = 200
+    name: str,
+    n_examples: int | None,
+    seed: int,
+    method: str,
+    n_test: int = N_TEST,
+    conditions: Iterable[tuple[str, float]] = CONDITIONS,
 ) -> dict[str, Any]:
-    """Accuracy, log loss and seconds of one method on one draw; or why it was skipped."""
+    """Accuracy, log loss, CPU time and size of one method on one draw; or why it was skipped."""
     data = draw(name, seed, n_examples, n_test)
     scale = float(np.nanstd(data.X))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             begin = time.process_time()
-            answer, decided = METHODS[method](data, seed)
-            fitted = time.process_time()
+            fitted = METHODS[method](data, seed)
+            fit_seconds = time.process_time() - begin
         except (ImportError, NotImplementedError) as error:
             return {"skipped": str(error)}
-        result: dict[str, Any] = {"fit_seconds": fitted - begin} | (decided or {})
+        result: dict[str, Any] = {
+            "fit_seconds": fit_seconds,
+            "kilobytes": fitted.kilobytes(),
+            **(fitted.decided or {}),
+        }
         classes, rows = np.unique(data.y), np.arange(len(data.y_test))
-        for kind, level in CONDITIONS:
+        for kind, level in conditions:
             X = disturbed(data.X_test, kind, level, scale, seed)
             begin = time.process_time()
-            labels, proba = answer(X)
+            labels, proba = fitted.answer(X)
             seconds = time.process_time() - begin
             key = f"{kind} {level:g}" if level else kind
             right = labels == data.y_test
@@ -340,7 +407,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--examples", default="4", help="among 1,2,4,8,all; default 4")
     parser.add_argument("--methods", default=",".join(METHODS), help="default: all")
     parser.add_argument("--final", action="store_true", help="the sets held back for the end")
-    parser.add_argument("--n-test", type=int, default=200, help="test sequences, at most")
+    parser.add_argument("--n-test", type=int, default=N_TEST, help="test sequences, at most")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -10,17 +10,18 @@ so. Every (data set, examples, seed, method) is one file, so a run that was kill
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from bench.studies.answers import CONDITIONS, DEVELOPMENT, measure
 from bench.studies.study import markdown, resume, with_interval
 from micfast.experiments.paper.statistics import mean_interval
+from micfast.experiments.threads import torch_threads
 from micfast.io import write_text
 
 __all__ = ["METHODS", "main", "tables"]
@@ -119,6 +120,32 @@ def _costs(frame: pd.DataFrame) -> str:
     return f"### CPU time of one thread, and size\n\n{markdown(['', *head], rows)}\n"
 
 
+def _measured(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Rows of all units, and why methods were skipped."""
+    rows: list[dict[str, Any]] = []
+    skipped: dict[str, str] = {}
+    units = itertools.product(
+        range(options.seeds),
+        options.data or DEVELOPMENT,
+        options.examples or EXAMPLES,
+        options.method or METHODS,
+    )
+    for seed, data, examples, method in units:
+        n = None if examples == "all" else int(examples)
+        conditions = CONDITIONS if examples == USUAL else CONDITIONS[:1]
+        words = (data, examples, f"{seed:04d}", method.replace(",", "").replace(" ", "_"))
+        unit = resume(
+            options.out / "raw" / f"{'-'.join(words)}.json",
+            partial(measure, data, n, seed, METHODS[method], conditions),
+        )
+        if "skipped" in unit:
+            skipped.setdefault(method, unit["skipped"])
+        else:
+            key = {"data": data, "examples": examples, "seed": seed, "method": method}
+            rows.append(key | unit)
+    return rows, skipped
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -131,26 +158,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--method", choices=METHODS, action="append", help="default: all")
     options = parser.parse_args(argv)
     (options.out / "raw").mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    rows: list[dict[str, Any]] = []
-    skipped: dict[str, str] = {}
-    for seed in range(options.seeds):
-        for data in options.data or DEVELOPMENT:
-            for examples in options.examples or EXAMPLES:
-                n = None if examples == "all" else int(examples)
-                conditions = CONDITIONS if examples == USUAL else CONDITIONS[:1]
-                for method in options.method or METHODS:
-                    name = method.replace(",", "").replace(" ", "_")
-                    words = (data, examples, f"{seed:04d}", name)
-                    unit = resume(
-                        options.out / "raw" / f"{'-'.join(words)}.json",
-                        partial(measure, data, n, seed, METHODS[method], conditions),
-                    )
-                    if "skipped" in unit:
-                        skipped.setdefault(method, unit["skipped"])
-                    else:
-                        key = {"data": data, "examples": examples, "seed": seed, "method": method}
-                        rows.append(key | unit)
+    with torch_threads(1):
+        rows, skipped = _measured(options)
     frame = pd.DataFrame(rows)
     text = tables(frame)
     text += "".join(f"Skipped: {method}: {reason}\n" for method, reason in skipped.items())

@@ -345,7 +345,7 @@ def test_study_writes_tables_and_picture(tmp_path, monkeypatch):
     split = answers.sets.Split(X, y, X_NEW, Y_NEW)
 
     def guess(data, seed):
-        return answers.Fitted(lambda X: (data.y_test, rng.dirichlet(np.ones(3), len(X))))
+        return answers.Fitted(None, lambda X: (data.y_test, rng.dirichlet(np.ones(3), len(X))))
 
     def missing(data, seed):
         raise ImportError("not here")

@@ -136,7 +136,7 @@ def _measured(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[s
         words = (data, examples, f"{seed:04d}", method.replace(",", "").replace(" ", "_"))
         unit = resume(
             options.out / "raw" / f"{'-'.join(words)}.json",
-            partial(measure, data, n, seed, METHODS[method], conditions),
+            partial(measure, data, n, seed, METHODS[method], conditions=conditions),
         )
         if "skipped" in unit:
             skipped.setdefault(method, unit["skipped"])

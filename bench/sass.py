@@ -12,7 +12,9 @@ architecture of which no numbers are kept must compile, no more.
 Instructions are counted in the machine code, by loops: that of a step counts once, what surrounds
 a segment of steps is shared among them, and loops over outputs count as often as the job needs.
 What runs once a sequence (the first step, a last segment that is shorter) does not count. An
-estimate of issue slots, not a measurement.
+estimate of issue slots, not a measurement. In the first mapping they are those of a warp whose
+threads have a unit each; in the second, whose threads have whole sequences, they are divided by the
+thread's units and targets, so that both compare with the same FMAs.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +57,21 @@ _CLASS_OF = {
 
 @dataclass(frozen=True)
 class Job:
-    """What a search by Adam asks of a step; ``segment`` as search.h chooses it."""
+    """What a search by Adam asks of a step; ``segment`` as search.h chooses it.
+
+    By the second mapping (thread_sequence.h) if ``by_threads``, where a thread has two targets.
+    """
 
     H: int
     O: int
     segment: int
+    by_threads: bool = False
+
+    @property
+    def kernel(self) -> tuple[str, str, int]:
+        """As kernel_of() tells it."""
+        solver = "ThreadInverter" if self.by_threads else "Inverter"
+        return f"search_kernel of {solver}", "float32", self.H
 
     @property
     def useful(self) -> int:
@@ -67,12 +79,24 @@ class Job:
         return 8 * self.H + 2 * self.O
 
     @property
+    def share(self) -> int:
+        """Outputs of a thread, a segment."""
+        return -(-self.segment * self.O // self.H)
+
+    @property
     def outputs(self) -> float:
-        """Outputs of a thread, a step."""
-        return -(-self.segment * self.O // self.H) / self.segment
+        """The same, a step."""
+        return self.share / self.segment
 
 
-JOBS = {"letters": Job(H=10, O=2, segment=10), "MNIST": Job(H=20, O=28, segment=5)}
+LETTERS, MNIST = Job(H=10, O=2, segment=10), Job(H=20, O=28, segment=5)
+JOBS = {
+    "letters": LETTERS,
+    "MNIST": MNIST,
+    "letters, by threads": replace(LETTERS, by_threads=True),
+    "MNIST, by threads": replace(MNIST, by_threads=True),
+}
+TARGETS_OF_THREAD = 2
 
 
 # -- registers, as ptxas tells ---------------------------------------------------------------------
@@ -226,6 +250,45 @@ def instructions_of_a_step(code: Code, job: Job) -> dict[str, dict[str, float]]:
     return result
 
 
+def instructions_by_threads(code: Code, job: Job) -> dict[str, dict[str, float]]:
+    """The same of a thread with whole sequences: its instructions a unit, a target and a step."""
+    n = TARGETS_OF_THREAD
+    result = {}
+    for direction, n_exponentials in (("forward", 5 * n), ("backward", n)):
+        units = [
+            loop
+            for loop in code.loops
+            if not code.within(loop)
+            and (of_units := code.count(loop, "MUFU.EX2") // n_exponentials)
+            and 0 <= code.count(loop, "FFMA") - of_units * 4 * n * job.H <= of_units * 10 * n
+            # The forward pass that keeps a tape.
+            and (
+                direction == "backward"
+                or any(re.search(r"^(@\S+ )?STG?(\.E)?\.128", x) for x in code.of(loop))
+            )
+        ]
+        if len(units) != 1:
+            raise ValueError(f"{len(units)} loops look like the {direction} one over units")
+        step = next(loop for loop in code.loops if loop.holds(units[0]))
+        counts = Counter(code.directly(step))
+
+        def add(loop: Loop, times: float, counts: Counter[str] = counts) -> None:
+            for key, found in code.directly(loop).items():
+                counts[key] += found * times  # type: ignore[assignment]
+
+        for loop in code.within(step):
+            exponentials = code.count(loop, "MUFU.EX2")
+            if loop == units[0]:
+                add(loop, job.H * n_exponentials / exponentials)
+            elif not exponentials:  # not the first step
+                inner = code.within(loop)
+                add(loop, job.O / job.share if inner else job.O)
+                for outputs in inner:
+                    add(outputs, job.O)
+        result[direction] = {key: round(counts[key] / (n * job.H), 1) for key in CLASSES}
+    return result
+
+
 # -- the table -------------------------------------------------------------------------------------
 
 
@@ -250,9 +313,10 @@ def numbers(ptxas: str, listing: str) -> dict[str, Any]:
     for part in re.split(r"\n//-+ \.text\.", listing)[1:]:
         name, dtype, hidden = kernel_of(part.split()[0])
         for job, sizes in JOBS.items():
-            if (name, dtype, hidden) == ("search_kernel of Inverter", "float32", sizes.H):
+            if (name, dtype, hidden) == sizes.kernel:
+                count = instructions_by_threads if sizes.by_threads else instructions_of_a_step
                 try:
-                    steps[job] = instructions_of_a_step(Code(part), sizes)
+                    steps[job] = count(Code(part), sizes)
                 except ValueError as error:  # a code of another shape: no number, so "gone"
                     print(f"{job}: {error}")
     return {"kernels": parse_ptxas(ptxas), "steps": steps}

@@ -95,7 +95,20 @@ def emulated(module: ModuleType, **settings: object) -> Iterator[None]:
 
 def barriers_of_steps(root: Path = ROOT) -> list[str]:
     """The barriers after a step forward and after one back, as "file:line"."""
-    lines = (root / "csrc/cuda/sequence.h").read_text().splitlines()
-    found = [lines.index("      before = now;"), lines.index("        h_before -= h_step;") + 2]
-    assert all(lines[number - 1].strip() == "place.sync();" for number in found)
-    return [f"sequence.h:{number}" for number in found]
+    found = []
+    for file, line, below in (
+        ("sequence.h", "      before = now;", 0),
+        ("backward.h", "      h_before -= h_step;", 2),
+    ):
+        lines = (root / "csrc/cuda" / file).read_text().splitlines()
+        number = lines.index(line) + below
+        assert lines[number - 1].strip() == "place.sync();"
+        found.append(f"{file}:{number}")
+    return found
+
+
+def barriers_of_weights(root: Path = ROOT) -> list[str]:
+    """Those before and after a module's weights are set for threads with whole sequences."""
+    lines = (root / "csrc/cuda/thread_sequence.h").read_text().splitlines()
+    found = [number for number, line in enumerate(lines, 1) if line.strip() == "block_sync();"]
+    return [f"thread_sequence.h:{number}" for number in found]

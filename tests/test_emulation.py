@@ -5,6 +5,8 @@ Whether the emulation would see a mistake is tested here as well: a barrier is l
 
 from __future__ import annotations
 
+import contextlib
+
 import emulation
 import operators
 import pytest
@@ -147,6 +149,94 @@ def test_sums_do_not_depend_on_the_lengths_of_other_targets(emulated_module, H, 
                     name,
                     n,
                 )
+
+
+class Watched:
+    """The module; keeps what its kernels want of the workspace, in bytes."""
+
+    def __init__(self, module):
+        self.module, self.wanted = module, 0
+
+    def __getattr__(self, kernel):
+        def run(*arguments):
+            self.wanted = getattr(self.module, kernel)(*arguments)
+            return self.wanted
+
+        return run
+
+
+def searches_of_many(module, H, N, T, O, n_iter, **device):
+    """Inversions by Adam as tiles of 256 targets allow them; and which mapping ran."""
+    K, M = 3, 2
+    generator = torch.Generator().manual_seed(1)
+    weights = random_weights(M, H, K, O, torch.float32)
+    targets = torch.randn(N, T, O, generator=generator)
+    holes = with_holes(targets)
+    starts = torch.rand(M, N, K, generator=generator)
+    adam = (n_iter, 0.05, 0.9, 0.99, 1e-8)
+    watched = Watched(module)
+
+    def searches(targets, holes, starts, watched=watched):
+        with contextlib.nullcontext() if watched is None else emulated(watched, **device):
+            for values, *options, omit_nan in (
+                (targets, False, True, 0.0, False),  # with a history
+                (targets, True, False, 0.0, False),  # measured before the last projection
+                (holes, False, False, 0.1, True),
+            ):
+                yield operators.invert(
+                    weights, values, starts, *adam, *options, omit_nan=omit_nan, backend="cpu"
+                )
+
+    return searches, targets, holes, starts, watched
+
+
+@pytest.mark.skipif(backend.extension is None, reason="no CPU kernels here")
+@settings(max_examples=5)
+@given(
+    size=st.tuples(
+        st.sampled_from([10, 20]),  # H
+        st.integers(1024, 1300),  # N
+        st.integers(1, 8),  # T
+        st.integers(1, 7),  # O
+        st.integers(0, 6),  # iterations
+    ),
+    order=st.sampled_from(ORDERS),
+    blocks=st.sampled_from([1, 3]),
+)
+def test_a_thread_to_two_targets_gives_the_bits_of_a_thread_to_a_unit(
+    emulated_module, size, order, blocks
+):
+    """Whichever mapping the number of targets chooses: what a target gets does not depend on it."""
+    H, N, T = size[:3]
+    search, targets, holes, starts, watched = searches_of_many(
+        emulated_module, *size, order=order, blocks=blocks
+    )
+    got = list(search(targets, holes, starts))
+    assert watched.wanted > T * H * 256 * 20  # a tape of 256 targets
+    few = [0, 1, 255, 256, N // 2, N - 2, N - 1]
+    by_units = list(search(targets[few], holes[few], starts[:, few]))
+    assert watched.wanted < T * H * 256 * 20
+    for many, one in zip(got, by_units, strict=True):
+        assert same([t[:, few] for t in many[:4]], one[:4])
+        histories = [(a[:, :, few], b) for a, b in zip(many[4:], one[4:], strict=True) if b.numel()]
+        assert all(same([a], [b]) for a, b in histories)
+    for many, cpu in zip(got, search(targets, holes, starts, None), strict=True):
+        assert relative_difference(many[0], cpu[0]) < 2e-3
+
+
+@pytest.mark.parametrize("barrier", emulation.barriers_of_weights())
+def test_weights_that_are_used_too_early_or_too_long_show(emulated_module, barrier):
+    size = (10, 1024, 3, 2, 2)
+    for order in ORDERS:
+        results = []
+        for more in ({}, {"without": barrier}):
+            search, *inputs, _ = searches_of_many(
+                emulated_module, *size, order=order, blocks=1, **more
+            )
+            results.append([t for found in search(*inputs) for t in found])
+        if not same(*results):
+            return
+    pytest.fail(f"the barrier at {barrier} can be left out, as far as this test can see")
 
 
 # Tiles that follow one another in a block; and all arrays in the workspace.

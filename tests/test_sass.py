@@ -57,6 +57,30 @@ def test_loops_count_as_often_as_they_run(result):
     assert "letters" in sass.table(result)
 
 
+# Two units in the body of a loop; the first step, and two loops over outputs, one in the other.
+BY_THREADS = [
+    *(".L_x_1:", ".L_x_2:", *["FFMA R1, R1, R1, R1"] * 160, *["MUFU.EX2 R1, R1"] * 20),
+    *("STG.E.128 desc[UR26][R14.64], R4", "@P0 BRA `(.L_x_2)"),
+    *(".L_x_3:", *["MUFU.EX2 R1, R1"] * 10, "@P0 BRA `(.L_x_3)"),
+    *(".L_x_4:", ".L_x_5:", *["FFMA R1, R1, R1, R1"] * 22, "LDS R1, [R2]", "@P1 BRA `(.L_x_5)"),
+    *("STS R1, [R2]", "@P1 BRA `(.L_x_4)", "IADD3 R1, R1, R1", "@P2 BRA `(.L_x_1)"),
+    *(".L_x_6:", ".L_x_7:", *["FFMA R1, R1, R1, R1"] * 20, "@P1 BRA `(.L_x_7)"),
+    *(".L_x_8:", *["FFMA R1, R1, R1, R1"] * 80, *["MUFU.EX2 R1, R1"] * 2, "@P0 BRA `(.L_x_8)"),
+    *("@P2 BRA `(.L_x_6)", "EXIT"),
+]
+
+
+def test_a_thread_s_instructions_are_those_of_a_unit_and_a_target():
+    name = NAME.replace("8Inverter", "14ThreadInverter")
+    steps = sass.numbers("", listing(name, BY_THREADS))["steps"]
+    forward, backward = steps["letters, by threads"].values()
+    n = 10 * sass.TARGETS_OF_THREAD
+    assert forward["FFMA"] == (5 * 160 + 2 * 22) / n  # 10 units, two outputs
+    assert forward["memory"] == round(5 / n, 1)
+    assert forward["shared"] == round((2 + 1) / n, 1)  # two outputs are one sum's
+    assert backward["FFMA"] == (10 * 80 + 2 * 20) / n
+
+
 @pytest.mark.parametrize("number", ["registers", "spilled", "shared"])
 def test_a_kernel_that_grows_is_told(result, number):
     now = copy.deepcopy(result)

@@ -9,6 +9,8 @@
 
 #include <cuda_runtime.h>
 
+#include <array>
+#include <atomic>
 #include <stdexcept>
 #include <string>
 
@@ -113,8 +115,21 @@ inline int64_t shared_memory_of_multiprocessor() {
   return device_attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
 }
 inline int n_multiprocessors() { return device_attribute(cudaDevAttrMultiProcessorCount); }
-// What the parts of all blocks together may take of the workspace.
-inline int64_t workspace_limit() { return int64_t{1} << 30; }
+// What the parts of all blocks together may take of the workspace: a sixteenth of the device's
+// memory, or 1 GiB if that is more.
+inline int64_t workspace_limit() {
+  static std::array<std::atomic<int64_t>, 64> known;  // of devices; asked once, by prepare()
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  std::atomic<int64_t>& limit = known[static_cast<size_t>(device) % known.size()];
+  if (limit == 0) {
+    size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    const auto share = static_cast<int64_t>(total / 16);
+    limit = share > int64_t{1} << 30 ? share : int64_t{1} << 30;
+  }
+  return limit;
+}
 // A display's watchdog ends kernels that run for a few seconds.
 inline double launch_seconds() { return 0.5; }
 

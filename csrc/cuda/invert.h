@@ -8,19 +8,8 @@ namespace MICFAST_ISA {
 
 template <class T, int kHidden>
 struct Inverter {
-  // A pair has converged when its lowest error fell by less than tol in this many iterations.
-  static constexpr int64_t kPatience = 5;
   static constexpr double kWork = 2;  // of an iteration, in passes through the sequence
   static constexpr int kBlocksAtOnce = kHidden > 0 ? 3 : 2;  // what the registers suffice for
-
-  // How far one pair has come; kept by its first thread.
-  struct Progress {
-    T lowest, lowest_before;
-    T scale;         // what makes a mean of a sum over the target's values; NaN if it is not finite
-    int32_t length;  // of the target
-    int32_t n_iter_used;
-    bool moving;
-  };
 
   const InvertProblem<T>& p;
   const Sizes& s;
@@ -29,7 +18,7 @@ struct Inverter {
   Sequence<T, kHidden> sequence;
   T *z, *moment1, *moment2, *gradient;  // [P, K]
   T* scratch;                           // [P, G]
-  Progress* progress;                   // [P]
+  AdamProgress<T>* progress;            // [P], of each pair's first thread
   T* residual;                          // [P, T O]
 
   MICFAST_BOTH Inverter(const InvertProblem<T>& problem, const Plan& plan, int thread, Space& space)
@@ -45,7 +34,7 @@ struct Inverter {
     moment2 = S::template take_hot<T>(space, n);
     gradient = S::template take_hot<T>(space, n);
     scratch = S::template take_hot<T>(space, plan.pairs * plan.threads_per_pair);
-    progress = S::template take_hot<Progress>(space, plan.pairs);
+    progress = S::template take_hot<AdamProgress<T>>(space, plan.pairs);
     sequence.take_tape(space, false);
     residual = space.take<T>(s.n_steps * plan.pairs * s.output_size);
   }
@@ -74,52 +63,31 @@ struct Inverter {
     const int first = place.pair * K;
     const bool moving = progress[place.pair].moving;
     place.for_share(K, [&](int k) {
-      const T g = gradient[first + k] * scale;
-      const T m = fused(static_cast<T>(p.adam.beta1), moment1[first + k],
-                        static_cast<T>(1. - p.adam.beta1) * g);
-      const T v = fused(static_cast<T>(p.adam.beta2), moment2[first + k],
-                        static_cast<T>(1. - p.adam.beta2) * (g * g));
-      moment1[first + k] = m;
-      moment2[first + k] = v;
-      if (moving)
-        z_pair[k] -= static_cast<T>(p.adam.lr) * m / (sqrt(v) + static_cast<T>(p.adam.eps));
+      const T fall =
+          adam_step(p.adam, gradient[first + k] * scale, moment1[first + k], moment2[first + k]);
+      if (moving) z_pair[k] -= fall;
     });
     place.sync();
   }
 
-  // By the pair's first thread, after i iterations.
-  MICFAST_INLINE void watch_convergence(Progress& at, T loss, int64_t i) const {
-    if (i == 0) at.lowest = at.lowest_before = loss;
-    if (loss < at.lowest) at.lowest = loss;
-    if (i == 0 || i % kPatience != 0) return;
-    const T gain = at.lowest_before - at.lowest;
-    // Written so that NaN stops, too.
-    if (at.moving && !(gain > static_cast<T>(p.search.tol) * at.lowest_before)) {
-      at.moving = false;
-      at.n_iter_used = static_cast<int32_t>(i);
-    }
-    at.lowest_before = at.lowest;
-  }
-
-  MICFAST_INLINE void run(const SearchTile<T>& tile, const PackedModules<T>& packed) {
+  MICFAST_INLINE void run(const Plan& plan, int64_t item, const PackedModules<T>& packed) {
     const SearchProblem<T>& search = p.search;
+    const SearchTile<T> tile(search, plan, item, place.pair);
     const int64_t H = s.hidden_size, O = s.output_size;
-    sequence.n_steps = tile.n_steps;
+    sequence.n_steps = tile.longest(plan);
     const T* target = opaque(tile.target_values());
     const T* W_ih = search.weights.W_ih + tile.module * 4 * H * K;
     sequence.template set_weights<Keep::kTape>(packed.of(tile.module),
                                                search.weights.W_out + tile.module * O * H,
                                                search.weights.b_out + tile.module * O);
     T* z_pair = z + place.pair * K;
-    Progress& state = progress[place.pair];
+    AdamProgress<T>& state = progress[place.pair];
     place.for_share(K, [&](int k) {
       z_pair[k] = tile.start()[k];
       moment1[place.pair * K + k] = moment2[place.pair * K + k] = 0;
     });
     const double scale = error_scale(tile, place, scratch);
-    if (place.works && place.lane == 0)
-      state = {0,   0, static_cast<T>(scale), tile.length(), static_cast<int32_t>(search.n_iter),
-               true};
+    if (place.works && place.lane == 0) state = AdamProgress<T>::at_start(tile, scale);
     place.sync();
 
     for (int64_t i = 0; i < search.n_iter; ++i) {
@@ -128,7 +96,7 @@ struct Inverter {
       const T loss = measure<Keep::kTape>(z_pair, target);
       record_history(tile, place, i, loss, z_pair, K);
       if (search.tol > 0) {
-        if (place.works && place.lane == 0) watch_convergence(state, loss, i);
+        if (place.works && place.lane == 0) state.watch(loss, i, search.tol);
         // A history wants every row, also where nothing moves.
         if (!place.any(place.works && place.lane == 0 && state.moving) && !search.error_history) {
           // As the CPU's Inverter: the iterations left would project once more each.

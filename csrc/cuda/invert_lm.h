@@ -154,13 +154,14 @@ struct LevenbergMarquardt {
     }
   }
 
-  MICFAST_INLINE void run(const SearchTile<T>& tile, const PackedModules<T>& packed) {
+  MICFAST_INLINE void run(const Plan& plan, int64_t item, const PackedModules<T>& packed) {
     const SearchProblem<T>& search = p.search;
+    const SearchTile<T> tile(search, plan, item, place.pair);
     const int64_t H = s.hidden_size, O = s.output_size;
     const bool first = place.works && place.lane == 0;
     T* const x_pair = x + place.pair * K;
     DampedSearch& state = searches[place.pair];
-    sequence.n_steps = tile.n_steps;
+    sequence.n_steps = tile.longest(plan);
     sequence.template set_weights<Keep::kNothing>(packed.of(tile.module),
                                                   search.weights.W_out + tile.module * O * H,
                                                   search.weights.b_out + tile.module * O);

@@ -1,6 +1,7 @@
 // The launches of the CUDA kernels, and every kernel instantiated. float32 has kernels for the two
-// common numbers of hidden units, 10 and 20, with the recurrent weights in registers; every other
-// number, and float64, goes through the one that reads them from memory.
+// common numbers of hidden units, 10 and 20, with the recurrent weights in registers, and for
+// inversions of very many targets others with a thread to two targets; every other number, and
+// float64, goes through the one that reads the weights from memory.
 #define MICFAST_ISA cuda
 
 #include "device.h"
@@ -16,10 +17,14 @@
 #include "place.h"
 #include "products.h"
 #include "sequence.h"
+#include "backward.h"
 #include "weight_gradient.h"
 #include "generate.h"
 #include "search.h"
+#include "adam.h"
 #include "invert.h"
+#include "thread_sequence.h"
+#include "invert_by_threads.h"
 #include "invert_lm.h"
 #include "train.h"
 #include "launches.h"
@@ -44,6 +49,22 @@ void pack(const Sizes& s, const Weights<T>& weights, const Launch& at) {
 }
 
 template <class T, template <class, int> class Solver, int kHidden, class Problem>
+int64_t launch_search(const Problem& p, const Plan& plan, const Launch& at) {
+  const auto kernel = search_kernel<T, Solver, kHidden, Problem>;
+  const Sizes& s = p.search.sizes;
+  const int64_t packed = packed_bytes<T>(s);
+  if (at.workspace) {
+    pack(s, p.search.weights, at);
+    const double passes = static_cast<double>(p.search.n_iter + 2) * Solver<T, kHidden>::kWork;
+    in_rounds(plan, static_cast<double>(s.n_steps) * passes * seconds_of_step(s), [&](Plan part) {
+      launch(kernel, plan.n_blocks, plan.threads, plan.shared_bytes,
+             static_cast<LaunchStream>(at.stream), p, part, at.workspace, at.workspace + packed);
+    });
+  }
+  return packed + plan.n_blocks * plan.global_bytes;
+}
+
+template <class T, template <class, int> class Solver, int kHidden, class Problem>
 int64_t run_search(const Problem& p, const Launch& at) {
   const auto kernel = search_kernel<T, Solver, kHidden, Problem>;
   const Sizes& s = p.search.sizes;
@@ -56,16 +77,23 @@ int64_t run_search(const Problem& p, const Launch& at) {
   } else {
     plan = plan_with_room(s, search_plan<0>, kernel, take);
   }
-  const int64_t packed = packed_bytes<T>(s);
-  if (at.workspace) {
-    pack(s, p.search.weights, at);
-    const double passes = static_cast<double>(p.search.n_iter + 2) * Solver<T, kHidden>::kWork;
-    in_rounds(plan, static_cast<double>(s.n_steps) * passes * seconds_of_step(s), [&](Plan part) {
-      launch(kernel, plan.n_blocks, plan.threads, plan.shared_bytes,
-             static_cast<LaunchStream>(at.stream), p, part, at.workspace, at.workspace + packed);
-    });
-  }
-  return packed + plan.n_blocks * plan.global_bytes;
+  return launch_search<T, Solver, kHidden>(p, plan, at);
+}
+
+// By a thread to two targets, or -1 where that would leave a part of the device idle: each module
+// has at least four tiles of targets, so that few are not full, and all blocks that the device
+// holds at once have a tile, and room for its tape.
+template <int kHidden>
+int64_t run_by_threads(const InvertProblem<float>& p, const Launch& at) {
+  use_device(at.device);
+  using Solver = ThreadInverter<float, kHidden>;
+  const auto kernel = search_kernel<float, ThreadInverter, kHidden, InvertProblem<float>>;
+  Plan plan = thread_plan<kHidden>(p.search.sizes);
+  measure(plan, kernel, Solver::kBlocksAtOnce,
+          [&](const Plan& of, Space& space) { Solver(p, of, 0, space); });
+  if (p.search.sizes.n_targets < 4 * plan.pairs || plan.n_blocks == 0) return -1;
+  if (plan.n_blocks < resident_blocks(kernel, plan.threads, plan.shared_bytes)) return -1;
+  return launch_search<float, ThreadInverter, kHidden>(p, plan, at);
 }
 
 template <template <class, int> class Solver, class Problem>
@@ -133,6 +161,7 @@ template <int kHidden>
 void load_kernels_with() {
   const auto load = [](auto* kernel) { load_kernel(reinterpret_cast<const void*>(kernel)); };
   load(search_kernel<float, Inverter, kHidden, InvertProblem<float>>);
+  load(search_kernel<float, ThreadInverter, kHidden, InvertProblem<float>>);
   load(search_kernel<float, LevenbergMarquardt, kHidden, InvertLMProblem<float>>);
   load(train_kernel<float, kHidden>);
 }
@@ -149,6 +178,7 @@ void prepare(int device) {
   load_kernels_of<double>();
   load_kernels_with<10>();
   load_kernels_with<20>();
+  workspace_limit();
   prepared.insert(device);
 }
 
@@ -211,7 +241,11 @@ int64_t run(const GenerateBackwardProblem<T>& p, const Launch& at) {
 
 template <>
 int64_t run(const InvertProblem<float>& p, const Launch& at) {
-  return run_search_float32<Inverter>(p, at);
+  const int64_t H = p.search.sizes.hidden_size;
+  const int64_t bytes = H == 10   ? run_by_threads<10>(p, at)
+                        : H == 20 ? run_by_threads<20>(p, at)
+                                  : -1;
+  return bytes >= 0 ? bytes : run_search_float32<Inverter>(p, at);
 }
 template <>
 int64_t run(const InvertProblem<double>& p, const Launch& at) {

@@ -83,14 +83,20 @@ struct GateRows<T, 0> {
   }
 };
 
-// W_hh' d for this thread's unit: the gradient of its state by those of all gates.
+// start + W_hh' d for this thread's unit: the gradient of its state by those of all gates, and by
+// what else it enters. In two sums, so that one instruction need not wait for the last one.
 template <class T>
-MICFAST_INLINE void add_products(Quad<T>& sum, const Quad<T>& w, const Quad<T>& d) {
-  sum.i = fused(w.i, d.i, sum.i);
-  sum.f = fused(w.f, d.f, sum.f);
-  sum.g = fused(w.g, d.g, sum.g);
-  sum.o = fused(w.o, d.o, sum.o);
-}
+struct TwoSums {
+  T i_f, g_o;
+
+  MICFAST_INLINE void add(const Quad<T>& w, const Quad<T>& d) {
+    i_f = fused(w.i, d.i, i_f);
+    g_o = fused(w.g, d.g, g_o);
+    i_f = fused(w.f, d.f, i_f);
+    g_o = fused(w.o, d.o, g_o);
+  }
+  MICFAST_INLINE T total() const { return i_f + g_o; }
+};
 template <class T, int kHidden>
 struct GateColumns {
   Quad<T> weight[kHidden];
@@ -99,11 +105,11 @@ struct GateColumns {
 #pragma unroll
     for (int v = 0; v < kHidden; ++v) weight[v] = w.from_gate[v * kHidden + u];
   }
-  MICFAST_INLINE T times(const Quad<T>* d, int) const {
-    Quad<T> sum{0, 0, 0, 0};
+  MICFAST_INLINE T times(const Quad<T>* d, int, T start) const {
+    TwoSums<T> sum{start, 0};
 #pragma unroll
-    for (int v = 0; v < kHidden; ++v) add_products(sum, weight[v], d[v]);
-    return (sum.i + sum.f) + (sum.g + sum.o);
+    for (int v = 0; v < kHidden; ++v) sum.add(weight[v], d[v]);
+    return sum.total();
   }
 };
 template <class T>
@@ -113,10 +119,11 @@ struct GateColumns<T, 0> {
 
   MICFAST_INLINE GateColumns(const PackedWeights<T>& w, int, int n_units)
       : weight(w.from_gate), H(n_units) {}
-  MICFAST_INLINE T times(const Quad<T>* d, int u) const {
-    Quad<T> sum{0, 0, 0, 0};
-    for (int v = 0; v < H; ++v) add_products(sum, weight[v * H + u], d[v]);
-    return (sum.i + sum.f) + (sum.g + sum.o);
+  MICFAST_INLINE T times(const Quad<T>* d, int u, T start) const {
+    TwoSums<T> sum{start, 0};
+#pragma unroll 4
+    for (int v = 0; v < H; ++v) sum.add(weight[v * H + u], d[v]);
+    return sum.total();
   }
 };
 

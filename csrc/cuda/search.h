@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 namespace micfast {
 namespace MICFAST_ISA {
@@ -11,26 +12,30 @@ namespace MICFAST_ISA {
 template <class T>
 struct SearchTile {
   const SearchProblem<T>& p;
-  int64_t module,
-      target;   // of this thread's pair: the target and its start as one number n * S + s
-  bool counts;  // pairs past the last target repeat it and write nothing
-  int n_steps;  // to run: as many as the tile's longest target has
+  int64_t module;
+  int64_t first;   // of the tile's targets, in their order
+  int64_t target;  // of this pair: the target and its start as one number n * S + s
+  bool counts;     // pairs past the last target repeat it and write nothing
 
   MICFAST_INLINE SearchTile(const SearchProblem<T>& problem, const Plan& plan, int64_t item,
                             int pair)
       : p(problem) {
     const int64_t N = p.sizes.n_targets, per_module = (N + plan.pairs - 1) / plan.pairs;
     module = item / per_module;
-    target = item % per_module * plan.pairs + pair;
-    counts = target < N;
-    const int64_t last = counts ? target : N - 1;
-    n_steps = p.lengths ? 1 : static_cast<int>(p.sizes.n_steps);
-    for (int i = 0; p.lengths && i < plan.pairs; ++i) {
-      const int64_t other = target - pair + i;
-      const int64_t length = p.lengths[target_of(ordered(other < N ? other : N - 1))];
+    first = item % per_module * plan.pairs;
+    counts = first + pair < N;
+    target = ordered(counts ? first + pair : N - 1);
+  }
+  // Steps of the tile's longest target.
+  MICFAST_INLINE int longest(const Plan& plan) const {
+    if (!p.lengths) return static_cast<int>(p.sizes.n_steps);
+    const int64_t N = p.sizes.n_targets;
+    int n_steps = 1;
+    for (int64_t other = first; other < first + plan.pairs && other < N; ++other) {
+      const int64_t length = p.lengths[target_of(ordered(other))];
       if (length > n_steps) n_steps = static_cast<int>(length);
     }
-    target = ordered(last);
+    return n_steps;
   }
   MICFAST_INLINE int64_t ordered(int64_t position) const {
     if (!p.order) return position;
@@ -66,32 +71,40 @@ MICFAST_INLINE T residual_of(bool omits, T y, T target) {
 }
 
 // What makes an error of a pair's sum of squares: one over the number of its target's values, or
-// NaN if it has none or one of them is not finite. `scratch` [P, G].
+// NaN if it has none or one of them is not finite. `poison`: the sum of poison_of() over the
+// values.
+template <class T>
+MICFAST_INLINE T poison_of(const SearchTile<T>& tile, T value) {
+  return tile.p.counts && value != value ? T(0) : value * 0;
+}
+template <class T>
+MICFAST_INLINE double error_scale(const SearchTile<T>& tile, T poison) {
+  const double mean = tile.n_values() > 0 ? 1. / static_cast<double>(tile.n_values()) : NAN;
+  return mean + static_cast<double>(poison);
+}
+// The same by the threads of a pair. `scratch` [P, G].
 template <class T, int kHidden>
 MICFAST_INLINE double error_scale(const SearchTile<T>& tile, const Place<kHidden>& place,
                                   T* scratch) {
   const T* target = tile.target_values();
   T poison = 0;
-  place.for_share(tile.length() * tile.p.sizes.output_size, [&](int64_t j) {
-    if (!tile.p.counts || target[j] == target[j]) poison += target[j] * 0;
-  });
-  poison = pair_sum(place, poison, scratch);
-  const double mean = tile.n_values() > 0 ? 1. / static_cast<double>(tile.n_values()) : NAN;
-  return mean + static_cast<double>(poison);
+  place.for_share(tile.length() * tile.p.sizes.output_size,
+                  [&](int64_t j) { poison += poison_of(tile, target[j]); });
+  return error_scale(tile, pair_sum(place, poison, scratch));
 }
 
 // Writes a pair's error and latent to row `index`.
-template <class T, int kHidden, class U>
-MICFAST_INLINE void record_pair(const Place<kHidden>& place, T* errors, T* latents, int64_t index,
-                                T error, const U* z, int K) {
+template <class Where, class T, class Z>
+MICFAST_INLINE void record_pair(const Where& place, T* errors, T* latents, int64_t index, T error,
+                                Z z, int K) {
   if (place.works && place.lane == 0) errors[index] = error;
   place.for_share(K, [&](int k) { latents[index * K + k] = static_cast<T>(z[k]); });
 }
 
 // The same to row i of the history, if there is one.
-template <class T, int kHidden, class U>
-MICFAST_INLINE void record_history(const SearchTile<T>& tile, const Place<kHidden>& place,
-                                   int64_t i, T error, const U* z, int K) {
+template <class T, class Where, class Z>
+MICFAST_INLINE void record_history(const SearchTile<T>& tile, const Where& place, int64_t i,
+                                   T error, Z z, int K) {
   const SearchProblem<T>& p = tile.p;
   if (!p.error_history || !tile.counts) return;
   const int64_t first = i * p.sizes.n_modules * p.sizes.n_targets;
@@ -100,8 +113,9 @@ MICFAST_INLINE void record_history(const SearchTile<T>& tile, const Place<kHidde
 }
 
 // z = clip(z, 0, 1) / sum, or 1/K where the sum is 0; NaN stays. By one thread.
-template <class T>
-MICFAST_INLINE void project(T* z, int64_t K) {
+template <class Z>
+MICFAST_INLINE void project(Z z, int64_t K) {
+  using T = std::remove_reference_t<decltype(z[0])>;
   T sum = 0;
 #pragma unroll 1
   for (int64_t k = 0; k < K; ++k) {
@@ -110,6 +124,20 @@ MICFAST_INLINE void project(T* z, int64_t K) {
   }
 #pragma unroll 1
   for (int64_t k = 0; k < K; ++k) z[k] = sum == 0 ? T(1) / static_cast<T>(K) : quotient(z[k], sum);
+}
+
+// Steps whose outputs together give every one of H threads the same number of them.
+inline int segment_of(const Sizes& s) {
+  const int64_t H = s.hidden_size < 128 ? s.hidden_size : 128;
+  int64_t a = H, b = s.output_size;
+  while (b != 0) {
+    const int64_t rest = a % b;
+    a = b;
+    b = rest;
+  }
+  const int64_t segment = H / a < 8 ? H / a : 8;
+  // Where that is one output, two: there is some work around a segment.
+  return static_cast<int>(segment * s.output_size <= H ? 2 * segment : segment);
 }
 
 // How the tiles of a search are cut. Few pairs to a block where there are few in all, so that the
@@ -133,16 +161,7 @@ Plan search_plan(const Sizes& s, int most_pairs) {
   } else {
     plan.threads = (plan.pairs * H + 31) / 32 * 32;
   }
-  // Steps whose outputs together give every thread of a pair the same number of them.
-  int64_t a = H, b = s.output_size;
-  while (b != 0) {
-    const int64_t rest = a % b;
-    a = b;
-    b = rest;
-  }
-  plan.segment = static_cast<int>(H / a < 8 ? H / a : 8);
-  // Where that is one, two: there is some work around a segment.
-  if (plan.segment * s.output_size <= H) plan.segment *= 2;
+  plan.segment = segment_of(s);
   plan.tape_steps = s.n_steps;
   plan.n_items = s.n_modules * ((s.n_targets + plan.pairs - 1) / plan.pairs);
   plan.end = plan.n_items;
@@ -157,7 +176,7 @@ MICFAST_KERNEL void MICFAST_LAUNCH_BOUNDS(128, (Solver<T, kHidden>::kBlocksAtOnc
   Solver<T, kHidden> solver(p, plan, thread_index(), space);
   const PackedModules<T> packed(packed_weights, p.search.sizes);
   for (int64_t item = plan.first + block_index(); item < plan.end; item += n_blocks())
-    solver.run(SearchTile<T>(p.search, plan, item, solver.place.pair), packed);
+    solver.run(plan, item, packed);
 }
 
 }  // namespace MICFAST_ISA

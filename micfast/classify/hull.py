@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -23,15 +23,17 @@ Floats = NDArray[np.float64]
 # At most this many mixtures are enumerated; with more types, only those of fewer types.
 _MOST_SUBSETS = 300
 _RIDGE = 1e-9
+# Numbers of mixtures at work at a time.
+_NUMBERS = 2**20
 
 
-def _subsets(n_types: int) -> list[list[int]]:
-    """Which types may have a share in a mixture, small sets first."""
-    found: list[list[int]] = []
+def _subsets(n_types: int) -> list[NDArray[np.int64]]:
+    """Which types may have a share in a mixture: for each size, small ones first, all sets."""
+    found: list[NDArray[np.int64]] = []
     for size in range(1, n_types + 1):
-        if size > 1 and len(found) + math.comb(n_types, size) > _MOST_SUBSETS:
+        if size > 1 and sum(map(len, found)) + math.comb(n_types, size) > _MOST_SUBSETS:
             break
-        found += map(list, itertools.combinations(range(n_types), size))
+        found.append(np.array([*itertools.combinations(range(n_types), size)]))
     return found
 
 
@@ -72,10 +74,8 @@ def _alike(X: Floats) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
         yield np.flatnonzero(inverse.ravel() == i), mask
 
 
-def _by_subset(
-    A: Floats, X: Floats, gain: float, subsets: Iterable[list[int]]
-) -> Iterator[tuple[list[int], Floats]]:
-    """Errors (B, n) of the best mixture in the inner of each face; infinite where there is none.
+def _by_subsets(A: Floats, X: Floats, gain: float) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+    """Errors (B, S, n) of the best mixture in the inner of S faces; infinite where there is none.
 
     Parameters
     ----------
@@ -83,7 +83,11 @@ def _by_subset(
     X : ndarray of shape (n, D)
     gain : float
         The shares' sum may be from 1 / gain to gain.
-    subsets : iterable of lists of int
+
+    Yields
+    ------
+    tuple of ndarray
+        The faces' types (S, k), and the errors.
     """
     G = A @ A.swapaxes(1, 2)
     G += _RIDGE * np.trace(G, axis1=1, axis2=2)[:, None, None] * np.eye(
@@ -91,17 +95,21 @@ def _by_subset(
     ) + 1e-12 * np.eye(A.shape[1])
     b = A @ X.T  # (B, K, n)
     squares = (X * X).sum(axis=1)
-    for subset in subsets:
-        inverse = np.linalg.inv(G[:, subset][:, :, subset])
-        free = inverse @ b[:, subset]
-        ones = inverse.sum(axis=2)
-        total = free.sum(axis=1)
-        wanted = np.clip(total, 1 / gain, gain)
-        w = free + ones[..., None] * ((wanted - total) / ones.sum(axis=1)[:, None])[:, None]
-        # The minimum on the face: the free one's, and what leads away from it.
-        error = squares - (free * b[:, subset]).sum(axis=1)
-        error = error + np.square(wanted - total) / ones.sum(axis=1)[:, None]
-        yield subset, np.where((w >= -1e-9).all(axis=1), np.maximum(error, 0), np.inf)
+    for all_of_size in _subsets(A.shape[1]):
+        n_parts = 1 + all_of_size.size * len(A) * len(X) // _NUMBERS
+        for subsets in np.array_split(all_of_size, min(n_parts, len(all_of_size))):
+            inverse = np.linalg.inv(G[:, subsets[:, :, None], subsets[:, None]])  # (B, S, k, k)
+            own = b[:, subsets]  # (B, S, k, n)
+            free = inverse @ own
+            ones = inverse.sum(axis=3)
+            total = free.sum(axis=2)
+            wanted = np.clip(total, 1 / gain, gain)
+            away, norm = wanted - total, ones.sum(axis=2)[..., None]
+            w = free + ones[..., None] * (away / norm)[:, :, None]
+            # The minimum on the face: the free one's, and what leads away from it.
+            error = squares - (free * own).sum(axis=2) + np.square(away) / norm
+            inside = (w >= -1e-9).all(axis=2)
+            yield subsets, np.where(inside, np.maximum(error, 0), np.inf)
 
 
 def _prepared(
@@ -146,8 +154,8 @@ def hull_errors(
     errors, factor = np.empty((len(X), len(types))), _factors(pose, n_steps)
     for rows, A, x, gain in _prepared(types, X, pose, n_steps, gains):
         best = np.full((len(A), len(rows)), np.inf)
-        for _, error in _by_subset(A, x, gain, _subsets(types.shape[1])):
-            best = np.minimum(best, error)
+        for _, error in _by_subsets(A, x, gain):
+            best = np.minimum(best, error.min(axis=1))
         best = best.reshape(len(types), -1, len(rows)) * factor[:, None]
         errors[rows] = best.min(axis=1).T / max(x.shape[1], 1)
     return errors
@@ -178,18 +186,19 @@ def left_out_errors(
     ndarray of shape (n, C)
         Infinite where no type is left.
     """
-    C, K = types.shape[:2]
+    C = len(types)
     errors, factor = np.empty((len(X), C)), _factors(pose, n_steps)
     for rows, A, x, gain in _prepared(types, X, pose, n_steps, gains):
         m = len(rows)
         best = np.full((C, len(A) // C, m), np.inf)
         without = np.full((len(A) // C, m), np.inf)
         mine, gone, at = own[rows], left_out[rows], np.arange(m)
-        for subset, error in _by_subset(A, x, gain, _subsets(K)):
-            error = error.reshape(C, -1, m)
-            best = np.minimum(best, error)
-            allowed = ~gone[:, subset].any(axis=1)
-            without = np.where(allowed, np.minimum(without, error[mine, :, at].T), without)
+        for subsets, error in _by_subsets(A, x, gain):
+            error = error.reshape(C, -1, len(subsets), m)
+            best = np.minimum(best, error.min(axis=2))
+            forbidden = gone[:, subsets].any(axis=2)  # (m, S)
+            own_errors = np.where(forbidden[:, None], np.inf, error[mine, :, :, at])
+            without = np.minimum(without, own_errors.min(axis=2).T)
         best[mine, :, at] = without.T
         errors[rows] = (best * factor[:, None]).min(axis=1).T / max(x.shape[1], 1)
     return errors

@@ -35,7 +35,7 @@ def rows(accuracies):
 def test_tables_say_what_was_measured():
     text = compare.tables(rows({("micfast", "4"): 0.8, ("1-NN", "4"): 0.7, ("1-NN", "all"): 0.88}))
     tables = {part.split("\n")[0]: part for part in text.split("### ")[1:]}
-    by_examples = tables["Accuracy by examples a class"]
+    by_examples = tables["Accuracy by examples a class (digits, MNIST)"]
     assert "| micfast | 0.860 |  |" in by_examples
     assert "| 1-NN | 0.760 | 0.940 |" in by_examples
     gains = tables["What micfast gains, by examples a class"]

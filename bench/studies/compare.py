@@ -47,14 +47,17 @@ _UNIT = ["data", "seed"]
 def tables(frame: pd.DataFrame) -> str:
     """Accuracy by examples, by condition and by set, gains over others, and what each costs.
 
-    ``frame`` has a row for each (data, examples, seed, method). Means weigh all sets alike, over
-    those that a method can take.
+    ``frame`` has a row for each (data, examples, seed, method). Means are over the sets that a
+    method can take; by examples, over those that were asked at every number.
     """
     conditions = [f"{kind} {level:g}" if level else kind for kind, level in CONDITIONS]
     frame = frame.reindex(columns=frame.columns.union(conditions, sort=False))
     usual = frame[frame["examples"] == USUAL]
+    numbers = frame.groupby("data", sort=False)["examples"].nunique()
+    whole = [*numbers.index[numbers == numbers.max()]]
+    by_examples = _wide(frame[frame["data"].isin(whole)], "examples", "clean")
     parts = [
-        ("Accuracy by examples a class", _wide(frame, "examples", "clean")),
+        (f"Accuracy by examples a class ({', '.join(whole)})", by_examples),
         (
             f"Accuracy with {USUAL} examples a class, by what is done to the test sequences",
             usual.groupby("method", sort=False)[conditions].mean(),

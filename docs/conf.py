@@ -112,7 +112,16 @@ html_static_path = ["_static"]
 html_css_files = ["micfast.css"]
 html_copy_source = False
 # Pages without subpages need no sidebar.
-ALONE = ("quickstart", "how_it_works", "pytorch", "faq", "reproduction", "better", "conventions")
+ALONE = (
+    "quickstart",
+    "how_it_works",
+    "pytorch",
+    "faq",
+    "comparison",
+    "reproduction",
+    "better",
+    "conventions",
+)
 html_sidebars = {page: [] for page in ALONE}
 html_theme_options = {
     "navigation_with_keys": False,

@@ -62,9 +62,10 @@ def tables(frame: pd.DataFrame) -> str:
             f"Accuracy with {USUAL} examples a class, by what is done to the test sequences",
             usual.groupby("method", sort=False)[conditions].mean(),
         ),
-        (f"Accuracy with {USUAL} examples, by set", _wide(usual, "data", "clean")),
-        ("Accuracy with all examples, by set", _wide(_part(frame, "all"), "data", "clean")),
     ]
+    for examples in frame["examples"].unique():
+        by_set = _wide(_part(frame, examples), "data", "clean")
+        parts.append((f"Accuracy by set, examples a class: {examples}", by_set))
     text = "".join(
         f"### {title}\n\n{markdown(['', *table.columns], _cells(table))}\n"
         for title, table in parts
@@ -113,7 +114,10 @@ def _costs(frame: pd.DataFrame) -> str:
         for examples in (USUAL, "all"):
             own = _part(frame[frame["method"] == method], examples)
             medians = own[["fit_seconds", "milliseconds", "kilobytes"]].median()
-            cells += ["" if pd.isna(value) else f"{value:.3g}" for value in medians]
+            cells += [
+                "" if pd.isna(value) else f"{value:.0f}" if value >= 100 else f"{value:.2g}"
+                for value in medians
+            ]
         rows.append([str(method), *cells])
     head = [
         f"{what}, {examples}"

@@ -267,7 +267,7 @@ def _dollar(data: Draw, seed: int) -> Fitted:
 
     def answer(X: Floats) -> tuple[NDArray[Any], None]:
         found = [recognizer.recognize(points(one))[0] for one in filled(X)]
-        return data.y[found], None
+        return data.y[[i or 0 for i in found]], None  # None, where nothing is like it, is a guess
 
     return Fitted(known, answer)
 

@@ -1,9 +1,9 @@
 """Which modules learn, and how well: on development sets, and on sums of sinusoids.
 
-Two tables in one run, each beside the trainer that was the default before (`Training.paper()`):
+Two suites, each beside the trainer that was the default before (`Training.paper()`): "learning",
 what is learned of random training sequences (K = 4, or as many as a class has; H = 10, tolerance
-0.1; every module is a row of ``learning.csv`` with its draw and seeds), and where each method stops
-on sums of sinusoids of growing length and number.
+0.1; every module is a row of ``learning.csv`` with its draw and seeds), and "sinusoids", where each
+method stops on sums of sinusoids of growing length and number.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from micfast.training.methods.projected import ProjectedAdam
 __all__ = [
     "learning_table",
     "measure_learning",
-    "plot_learning",
+    "measure_sinusoids",
+    "plot_sinusoids",
     "short",
+    "sinusoids_table",
     "sums_of_sinusoids",
     "write_csv",
 ]
@@ -63,16 +65,15 @@ _SYNTHETIC = {
 
 
 def measure_learning(n_threads: int, quick: bool, say: Callable[[str], None]) -> list[Row]:
-    """Rows of both tables; ``table`` says of which."""
+    """Rows of the suite "learning": modules."""
     execution = Execution(n_threads=n_threads)
     absent = sets.missing()
-    for name, reason in absent.items():
-        say(f"learning: {name} is left out: {reason}")
     rows: list[Row] = []
     for name, n_draws in _DRAWS.items():
-        if name not in absent and not (quick and name != "JapaneseVowels"):
+        if name in absent:
+            say(f"learning: {name} is left out: {absent[name]}")
+        elif not (quick and name != "JapaneseVowels"):
             rows += _learned(name, 1 if quick else n_draws, quick, execution, say)
-    rows += _synthetic(quick, execution, say)
     return rows
 
 
@@ -102,7 +103,6 @@ def _learned(
         found, seconds = _train(types, short(training, quick), execution)
         for (label, draw), one in zip(modules, found, strict=True):
             yield {
-                "table": "learned",
                 "set": name,
                 "way": way,
                 "class": str(label),
@@ -162,16 +162,17 @@ def sums_of_sinusoids(
     return (types / types.std(axis=(1, 2), keepdims=True))[..., None].astype(np.float32)
 
 
-def _synthetic(quick: bool, execution: Execution, say: Callable[[str], None]) -> Iterator[Row]:
-    M = 2 if quick else 8
+def measure_sinusoids(n_threads: int, quick: bool, say: Callable[[str], None]) -> list[Row]:
+    """Rows of the suite "sinusoids": one for each length, number of sinusoids and way."""
+    execution, M = Execution(n_threads=n_threads), 2 if quick else 4
+    rows: list[Row] = []
     for n_steps in (20,) if quick else _STEPS:
         for way, training in _SYNTHETIC.items():
-            say(f"learning: sums of sinusoids, T = {n_steps}, {way}")
+            say(f"sinusoids: T = {n_steps}, {way}")
             for n_sinusoids in (1, 2) if quick else _SINUSOIDS:
                 types = sums_of_sinusoids(M, n_steps, n_sinusoids, 0)
                 found, seconds = _train(types, short(training, quick), execution)
-                yield {
-                    "table": "synthetic",
+                row = {
                     "T": n_steps,
                     "sinusoids": n_sinusoids,
                     "way": way,
@@ -180,6 +181,8 @@ def _synthetic(quick: bool, execution: Execution, say: Callable[[str], None]) ->
                     "relative_errors": [one.relative_mse for one in found],
                     "seconds": seconds,
                 }
+                rows.append(row)
+    return rows
 
 
 # -- tables --------------------------------------------------------------------------------------
@@ -187,21 +190,17 @@ def _synthetic(quick: bool, execution: Execution, say: Callable[[str], None]) ->
 
 def write_csv(rows: list[Row], path: Path) -> None:
     """Every module of the first table with its draw, seeds and error."""
-    learned = [{k: v for k, v in row.items() if k != "table"} for row in rows
-               if row["table"] == "learned"]  # fmt: skip
-    if not learned:
-        return
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, learned[0])
+        writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
-        for row in learned:
+        for row in rows:
             seeds = " ".join(map(str, row["seeds"]))
             steps = " ".join(f"{name}={n}" for name, n in row["steps"].items())
             writer.writerow(row | {"seeds": seeds, "steps": steps})
 
 
 def learning_table(rows: list[Row]) -> list[str]:
-    """The tables in Markdown."""
+    """Each set and way in a row, in Markdown."""
     lines = [
         f"Learned: relative error at most 0.1, K = {_K} random training sequences of a class "
         f"(PigCVP: 2), H = {_H}, four attempts (paper's training of more than {_LONG} steps: one). "
@@ -214,8 +213,7 @@ def learning_table(rows: list[Row]) -> list[str]:
     ]
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        if row["table"] == "learned":
-            groups.setdefault((row["set"], row["way"]), []).append(row)
+        groups.setdefault((row["set"], row["way"]), []).append(row)
     for (name, way), own in groups.items():
         errors = np.nan_to_num([row["relative_error"] for row in own], nan=np.inf)
         first = sum(row["learned"] and row["attempts"] == 1 for row in own)
@@ -224,13 +222,18 @@ def learning_table(rows: list[Row]) -> list[str]:
             f"| {sum(row['attempts'] for row in own)} | {np.median(errors):.4f} "
             f"| {np.quantile(errors, 0.95, method='lower'):.3f} | {own[0]['seconds_of_all']:.2f} |"
         )
-    lines += ["", "Sums of sinusoids: learned modules, by their number in a type.", ""]
-    synthetic = [row for row in rows if row["table"] == "synthetic"]
-    numbers = sorted({row["sinusoids"] for row in synthetic})
+    return lines
+
+
+def sinusoids_table(rows: list[Row]) -> list[str]:
+    """Learned modules by length, way and number of sinusoids, in Markdown."""
+    lines = [f"Modules that learned (relative error at most 0.1; K = {_K}, H = {_H}, one attempt), "
+             "by the number of sinusoids in a type.", ""]  # fmt: skip
+    numbers = sorted({row["sinusoids"] for row in rows})
     lines.append(f"| T | way | {' | '.join(map(str, numbers))} |")
     lines.append(f"| ---: | --- |{' ---: |' * len(numbers)}")
     by_way: dict[tuple[int, str], dict[int, Row]] = {}
-    for row in synthetic:
+    for row in rows:
         by_way.setdefault((row["T"], row["way"]), {})[row["sinusoids"]] = row
     for (T, way), own in by_way.items():
         cells = [f"{own[n]['learned']}/{own[n]['modules']}" for n in numbers]
@@ -238,11 +241,10 @@ def learning_table(rows: list[Row]) -> list[str]:
     return lines
 
 
-def plot_learning(rows: list[Row]) -> Any:
+def plot_sinusoids(rows: list[Row]) -> Any:
     """Where each method stops: the share of modules learned, by length and number of sinusoids."""
     from matplotlib.figure import Figure
 
-    rows = [row for row in rows if row["table"] == "synthetic"]
     ways = list(dict.fromkeys(row["way"] for row in rows))
     numbers, lengths = (sorted({row[key] for row in rows}) for key in ("sinusoids", "T"))
     figure = Figure(figsize=(2.4 * len(ways) + 0.6, 2.6), layout="constrained")

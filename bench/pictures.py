@@ -14,7 +14,7 @@ from bench.figures import (
     rate,
     seconds,
 )
-from bench.learning import plot_learning
+from bench.learning import plot_sinusoids
 from bench.ways import GOAL_TIME, solver_findings
 
 # Okabe and Ito's colours: told apart by colour-blind readers. One peer, one colour, everywhere.
@@ -33,11 +33,16 @@ _LINE_WIDTH = 1.8
 
 def plot(result: dict[str, Any]) -> Any:
     """A matplotlib Figure of the suite; None where there is nothing to draw."""
-    if result["suite"] == "learning":
-        return plot_learning(result["rows"])
-    if result["suite"] in ("memory", "load", "drop-in", "dask", "fits") or not measured_rows(
-        result["rows"]
-    ):
+    if result["suite"] == "sinusoids":
+        return plot_sinusoids(result["rows"])
+    if result["suite"] in (
+        "memory",
+        "load",
+        "drop-in",
+        "dask",
+        "learning",
+        "fits",
+    ) or not measured_rows(result["rows"]):
         return None
     if result["suite"] == "solvers":
         return _plot_solvers(result)

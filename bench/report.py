@@ -22,7 +22,7 @@ from bench.figures import (
     seconds,
 )
 from bench.fits import fits_table
-from bench.learning import learning_table
+from bench.learning import learning_table, sinusoids_table
 from bench.load import FLAT_MB, FLAT_PACE
 from bench.pictures import plot
 from bench.run import load
@@ -65,6 +65,8 @@ def markdown(result: dict[str, Any]) -> str:
         parts += dask_table(result["rows"])
     elif result["suite"] == "learning":
         parts += learning_table(result["rows"])
+    elif result["suite"] == "sinusoids":
+        parts += sinusoids_table(result["rows"])
     elif result["suite"] == "fits":
         parts += fits_table(result["rows"])
     elif result["suite"] == "solvers":

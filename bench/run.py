@@ -16,7 +16,7 @@ from bench.cases import Case
 from bench.cluster import measure_dask
 from bench.dropin import measure_dropin
 from bench.fits import measure_fits
-from bench.learning import measure_learning, write_csv
+from bench.learning import measure_learning, measure_sinusoids, write_csv
 from bench.load import measure_load
 from bench.machine import FmaPeak, describe
 from bench.measure import TOLERANCE, measure_case
@@ -74,6 +74,7 @@ SUITES: dict[str, tuple[_Entry, ...]] = {
     "drop-in": (),
     "dask": (),
     "learning": (),
+    "sinusoids": (),
     "fits": (),
 }
 ALL = ("inversion", "training", "latency", "scaling")
@@ -136,6 +137,7 @@ def run_suite(
         "drop-in": measure_dropin,
         "dask": measure_dask,
         "learning": measure_learning,
+        "sinusoids": measure_sinusoids,
         "fits": measure_fits,
     }
     if suite in own:

@@ -92,11 +92,11 @@ def test_drop_in(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suite", ["learning", "fits"])
+@pytest.mark.parametrize("suite", ["sinusoids", "fits"])
 def test_trainings(tmp_path, capsys, suite):
     result = run_quick(tmp_path, suite, "micfast", capsys)
     ways = {row["way"] for row in result["rows"]}
-    assert {"default" if suite == "fits" else "projected", "paper"} <= ways
+    assert {"default" if suite == "fits" else "auto", "paper"} <= ways
 
 
 @pytest.mark.slow

@@ -196,7 +196,7 @@ def left_out_errors(
         for subsets, error in _by_subsets(A, x, gain):
             error = error.reshape(C, -1, len(subsets), m)
             best = np.minimum(best, error.min(axis=2))
-            forbidden = gone[:, subsets].any(axis=2)  # (m, S)
+            forbidden = np.asarray(gone[:, subsets].any(axis=2))  # (m, S)
             own_errors = np.where(forbidden[:, None], np.inf, error[mine, :, :, at])
             without = np.minimum(without, own_errors.min(axis=2).T)
         best[mine, :, at] = without.T

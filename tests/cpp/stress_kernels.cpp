@@ -62,14 +62,17 @@ struct Extents {
   }
 };
 
+constexpr int64_t kInvertIterations = 7;
+
 // What jobs read; one per problem, shared by all callers.
 template <class T>
 struct Inputs {
   Sizes s;
   int64_t n_starts, n_variants;
   Array<T> W_ih, W_hh, b, W_out, b_out, latents, cotangent, targets, init, types, one_hot;
+  Array<T> loss_weights;
   Array<int64_t> set_index, seeds, shown;
-  Array<double> noise, row_weights;
+  Array<double> noise, row_weights, bounds, prior_mean, steps;
   std::unique_ptr<Extents> of_targets, of_types;  // or null
 
   Inputs(const Sizes& sizes, int64_t starts, int64_t variants, Kind kind)
@@ -97,6 +100,12 @@ struct Inputs {
       targets[std::size_t(2 * P * O)] = std::numeric_limits<T>::max();
     }
     init = uniform(n_starts * K, 1);
+    loss_weights = uniform(P * O, 1);
+    for (T& weight : loss_weights) weight = weight < 0 ? 0 : weight;
+    bounds.resize(std::size_t(2 * K), 0.3);
+    std::fill_n(bounds.begin(), K, -0.2);
+    prior_mean.resize(std::size_t(K), 0.1);
+    steps.resize(std::size_t(2 * kInvertIterations), 1e-2);
     types = uniform(2 * K * n_variants * P * O, 1);
     one_hot.resize(std::size_t(M * K * K));
     for (int64_t i = 0; i < M * K; ++i) one_hot[std::size_t(i * K + i % K)] = 1;
@@ -202,6 +211,8 @@ SearchProblem<T> search(Outputs<T>& out, const Inputs<T>& in, int64_t n_iter, do
   if (history) {
     p.error_history = out.add((n_iter + 1) * pairs);
     p.latent_history = out.add((n_iter + 1) * pairs * K);
+  } else {
+    p.objective = {in.bounds.data(), in.loss_weights.data(), 0.1, in.prior_mean.data()};
   }
   point_to(p, in.of_targets.get());
   return p;
@@ -243,9 +254,10 @@ Outputs<T> run(const KernelSet<T>& kernels, int job, const Inputs<T>& in, int n_
     run_job(kernels.generate_backward, p, n_threads, watch);
   } else if (job == kInvert) {
     InvertProblem<T> p{};
-    p.search = search(out, in, 7, history ? 0 : 1e-2, history);
+    p.search = search(out, in, kInvertIterations, history ? 0 : 1e-2, history);
     p.adam = {0.05, 0.9, 0.99, 1e-8};
-    p.unprojected_error = history;
+    p.unprojected_error = p.simplex = history;
+    if (!history) p.steps = in.steps.data();
     run_job(kernels.invert, p, n_threads, watch);
   } else if (job == kInvertLM) {
     InvertLMProblem<T> p{};

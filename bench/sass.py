@@ -270,12 +270,13 @@ def instructions_by_threads(code: Code, job: Job) -> dict[str, dict[str, float]]
         if len(units) != 1:
             raise ValueError(f"{len(units)} loops look like the {direction} one over units")
         step = next(loop for loop in code.loops if loop.holds(units[0]))
-        counts = Counter(code.directly(step))
+        counts = dict.fromkeys(CLASSES, 0.0)
 
-        def add(loop: Loop, times: float, counts: Counter[str] = counts) -> None:
+        def add(loop: Loop, times: float, counts: dict[str, float] = counts) -> None:
             for key, found in code.directly(loop).items():
-                counts[key] += found * times  # type: ignore[assignment]
+                counts[key] += found * times
 
+        add(step, 1)
         for loop in code.within(step):
             exponentials = code.count(loop, "MUFU.EX2")
             if loop == units[0]:

@@ -34,6 +34,7 @@ struct ThreadInverter {
   const InvertProblem<T>& p;
   const int K, thread;
   S sequence;
+  // Not in shared memory, of which the sequences take what lets two blocks fit:
   AdamProgress<T>* progress;  // [targets, threads]
   T* columns;                 // [4, K, threads, targets]: z, its moments, the gradient
 
@@ -43,20 +44,18 @@ struct ThreadInverter {
         K(static_cast<int>(problem.search.sizes.input_size)),
         thread(index),
         sequence(problem.search.sizes, plan, index, space) {
-    // Not shared memory, of which the sequences take what lets two blocks fit.
-    progress = space.template take_global<AdamProgress<T>>(kTargets * kThreads) + thread;
+    progress = space.template take_global<AdamProgress<T>>(kTargets * kThreads);
     columns = space.template take_global<T>(int64_t{4} * K * kThreads * kTargets);
-    columns += thread * kTargets;
   }
 
   MICFAST_INLINE Column column(int which, int i) const {
-    return {columns + which * K * (kThreads * kTargets) + i};
+    return {columns + (which * K * kThreads + thread) * kTargets + i};
   }
   MICFAST_INLINE Column latent(int i) const { return column(0, i); }
   MICFAST_INLINE Column moment1(int i) const { return column(1, i); }
   MICFAST_INLINE Column moment2(int i) const { return column(2, i); }
   MICFAST_INLINE Column gradient(int i) const { return column(3, i); }
-  MICFAST_INLINE AdamProgress<T>& state(int i) const { return progress[i * kThreads]; }
+  MICFAST_INLINE AdamProgress<T>& state(int i) const { return progress[i * kThreads + thread]; }
 
   // Mean squared errors of the sequences drawn from z; keeps tape and residuals if asked.
   template <bool kKeeps>

@@ -168,6 +168,7 @@ def main(argv: list[str] | None = None) -> int:
     with torch_threads(1):
         rows, skipped = _measured(options)
     frame = pd.DataFrame(rows)
+    frame = frame[[column for column in frame if not column.startswith("judged")]]
     text = tables(frame)
     text += "".join(f"Skipped: {method}: {reason}\n" for method, reason in skipped.items())
     write_text(options.out / "comparison.csv", frame.to_csv(index=False, float_format="%.5g"))

@@ -160,6 +160,16 @@ class Normal(_Drawn):
         The first target's number among all: it starts as it would there.
     scale : float
         Standard deviation; above 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micfast import Adam, GeneratorBank, invert
+    >>> from micfast.search.starts.drawn import Normal
+    >>> bank = GeneratorBank.random(2, hidden_size=5, input_size=3, output_size=1, seeds=[0, 1])
+    >>> solver = Adam(constraint=None, start=Normal(n_starts=4, random_state=0))
+    >>> invert(bank, np.ones((4, 20)), solver=solver).latents.shape
+    (4, 2, 3)
     """
 
     name: ClassVar[str] = "normal"

@@ -67,6 +67,7 @@ class Loss(Settings):
 
     Examples
     --------
+    >>> from micfast import Loss
     >>> Loss(weights=[1, 1, 0.5], prior_weight=1e-3)
     Loss(weights=((1.0,), (1.0,), (0.5,)), prior_weight=0.001, prior_mean=0.0)
     """

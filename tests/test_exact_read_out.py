@@ -222,6 +222,18 @@ def test_every_number_of_types(isa, K):
 
 
 @needs_kernel
+@pytest.mark.parametrize("K", [1, 2])
+def test_constant_types_are_learned(isa, K):
+    """Their errors count so much that rounding in float32 is above the read-out's ridge."""
+    weights = random_weights(8, 10, K, 1, torch.float32)
+    types, variances, *rest = fleet_of(8, K, 12, 1, torch.float32, noise=0.2)
+    for value in (1.0, 3.0):
+        constant = torch.full_like(types, value), torch.full_like(variances, 1e-3)
+        found = projected(weights, (*constant, *rest), 40, ridge=1e-6)
+        assert (found.errors < 1e-2).all()
+
+
+@needs_kernel
 @pytest.mark.slow
 def test_float32_follows_float64(isa):
     M, H, K, T, O = 4, 10, 4, 120, 3

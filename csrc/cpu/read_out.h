@@ -121,6 +121,7 @@ struct ReadOutSystem {
   int64_t n_states, n_outputs, n_grams;
   double* G;         // [n_grams, H + 1, H + 1], lower triangle
   double* solution;  // [O, H + 1]: first R, then W_out and b_out
+  double* diagonal;  // [H + 1], scratch
 
   void take(Arena& arena, const Sizes& s, int64_t grams) {
     n_states = s.hidden_size;
@@ -128,6 +129,7 @@ struct ReadOutSystem {
     n_grams = grams;
     G = arena.take<double>(n_grams * (n_states + 1) * (n_states + 1));
     solution = arena.take<double>(n_outputs * (n_states + 1));
+    diagonal = arena.take<double>(n_states + 1);
   }
 
   void clear() const {
@@ -149,13 +151,36 @@ struct ReadOutSystem {
       for (int64_t r = 0; r < n; ++r) solution[o * n + r] += at(n_grams > 1 ? o : 0, r, n + o);
   }
 
-  // Leaves the factor in G.
+  // Leaves the factor in G. Of sums in T over nearly dependent states, as those of constant types
+  // are, rounding can be all that is left of a pivot: then the ridge grows until it is not.
+  template <class T>
   void solve(double ridge) const {
+    constexpr double kRounding = sizeof(T) == 4 ? 0x1p-21 : 0x1p-50;  // of a sum, as a part of it
+    constexpr int kMostAttempts = 6;
     const int64_t n = n_states + 1;
     for (int64_t gram = 0; gram < n_grams; ++gram) {
       double* A = G + gram * n * n;
-      for (int64_t j = 0; j < n; ++j) A[j * n + j] += j < n_states ? ridge : kLeastBiasCurvature;
-      factor_small(A, n);
+      double largest = 0;
+      for (int64_t r = 0; r < n; ++r) {
+        diagonal[r] = A[r * n + r];
+        if (diagonal[r] > largest) largest = diagonal[r];
+        for (int64_t c = 0; c < r; ++c) A[c * n + r] = A[r * n + c];  // kept above the diagonal
+      }
+      double added = ridge;
+      for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
+        for (int64_t r = 0; r < n; ++r) {
+          for (int64_t c = 0; c < r; ++c) A[r * n + c] = A[c * n + r];
+          A[r * n + r] = diagonal[r] + (r < n_states ? added : kLeastBiasCurvature);
+        }
+        factor_small(A, n);
+        bool holds = true;
+        for (int64_t r = 0; r < n; ++r) {
+          const double root = A[r * n + r];
+          holds = holds && root * root > kRounding * diagonal[r];
+        }
+        if (holds) break;
+        added = 16 * (added > kRounding * largest ? added : kRounding * largest);
+      }
     }
     for (int64_t o = 0; o < n_outputs; ++o) {
       solve_lower_small(G + (n_grams > 1 ? o : 0) * n * n, n, solution + o * n);

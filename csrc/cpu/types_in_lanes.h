@@ -117,7 +117,7 @@ struct TypesInLanes {
       for (int64_t b = 0; b < n_blocks; ++b)
         for (int l = first_lane(j, b); l < last_lane(j, b); ++l)
           system.add_lane(blocks[b].sums, l, blocks[b].row_weight[l]);
-      system.solve(ridge);
+      system.solve<T>(ridge);
       for (int l = 0; l < row; ++l)
         if (blocks[0].place[l] / n_sequences == j) system.write(weights, l);
     }

@@ -312,7 +312,8 @@ def invert(
     Returns
     -------
     InvertResult
-        ``errors`` (M, N): :meth:`Objective.error`; ``latents`` (M, N, K).
+        ``errors`` (M, N): the objective's, by default :func:`mean_squared_error`; ``latents``
+        (M, N, K).
 
     Examples
     --------

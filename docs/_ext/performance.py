@@ -17,6 +17,7 @@ QUESTIONS = {
     "training": "Training many modules at batch size 1",
     "latency": "Latency for one target, a few, and many",
     "solvers": "Error against time for every solver and start",
+    "learning": "What modules learn, by the default training and the paper's",
     "scaling": "Time against the numbers of targets, hidden units and steps",
     "memory": "Peak memory of a job; a million targets streamed from a file",
     "load": "A million targets from a file: pace and memory over the run",

@@ -381,7 +381,9 @@ def _run_search(
         )
     require(n_iter >= 0, where, "n_iter", "at least 0", n_iter)
     require(tol >= 0, where, "tol", "at least 0", tol)
-    objective = _check_objective(where, objective, weights[0], T, K, O)
+    is_plain = objective.is_plain
+    if not is_plain:
+        objective = _check_objective(where, objective, weights[0], T, K, O)
     structure, (*weights, targets, init) = _dense(structure, *weights, targets, init)
     outputs = _search_outputs(weights[0], targets, init, n_iter, return_history)
     addresses = launch.addresses(outputs)
@@ -398,7 +400,7 @@ def _run_search(
         tol,
         addresses,
         launch.addresses(missing) or NOTHING_MISSING,
-        _objective_arguments(objective),
+        _PLAIN_OBJECTIVE if is_plain else _objective_arguments(objective),
     )
     launch.run(where, targets, search, *settings)
     return outputs
@@ -408,8 +410,6 @@ def _check_objective(
     where: str, objective: Objective, like: Tensor, T: int, K: int, O: int
 ) -> Objective:
     """Check an objective, and give it as the kernels take it."""
-    if objective.is_plain:
-        return Objective()
     bounds, loss_weights, prior_weight, prior_mean = objective
     if like.is_cuda:
         raise RuntimeError(f"{where}: {launch.PLAIN_LOOPS_ALONE}")
@@ -428,6 +428,9 @@ def _check_objective(
         prior_mean = like.new_zeros(K)
     check_shape(where, "prior_mean", prior_mean, like, "(K,)", K)
     return Objective(bounds, loss_weights, prior_weight, prior_mean.double().contiguous())
+
+
+_PLAIN_OBJECTIVE = [0, 0, 0], 0.0
 
 
 def _objective_arguments(objective: Objective) -> tuple[list[int], float]:
@@ -470,11 +473,9 @@ def _optional(
     arguments: Sequence[Any], defaults: tuple[Any, ...]
 ) -> tuple[bool, Structure, Objective, list[Any]]:
     """The arguments from omit_nan on, some of which may be left out; the last have `defaults`."""
-    omit_nan, structure, objective, more = (
-        arguments[slice(*at)] for at in ((0, 1), (1, 7), (7, 11), (11, None))
-    )
-    more = [*more, *defaults[len(more) :]]
-    return bool(omit_nan and omit_nan[0]), Structure(*structure), Objective(*objective), more
+    omit_nan = bool(arguments and arguments[0])
+    structure, objective = Structure(*arguments[1:7]), Objective(*arguments[7:11])
+    return omit_nan, structure, objective, [*arguments[11:], *defaults[len(arguments[11:]) :]]
 
 
 @operator(

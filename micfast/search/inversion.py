@@ -291,14 +291,15 @@ def invert(
     N, omit_nan = len(sequences), sequences.omits_nan
     n_starts, make_starts = solver.start.prepare(bank, N, omit_nan, execution)
     results = _empty_results(bank, sequences, solver.n_iter + 1 if history else 0)
+    dtype, device = bank.dtype, bank.device
     size = _chunk_size(bank, sequences.n_steps, solver.n_iter * history, n_starts, execution)
     with reporter(execution.progress, "inversion", total=N, unit="target") as report:
         for begin in range(0, N, size):
             end = min(begin + size, N)
-            chunk = sequences.chunk(begin, end, bank.dtype, bank.device)
+            chunk = sequences.chunk(begin, end, dtype, device)
             if omit_nan:
                 results["lengths"][begin:end] = _lengths(chunk, begin)
-            starts = make_starts(begin, chunk).to(dtype=bank.dtype, device=bank.device)
+            starts = make_starts(begin, chunk).to(dtype=dtype, device=device)
             found = solver.search(
                 bank.weights,
                 chunk,

@@ -32,13 +32,10 @@ _WAYS = {"default": Training(), "paper": Training.paper()}
 
 def measure_fits(n_threads: int, quick: bool, say: Callable[[str], None]) -> list[Row]:
     """Rows of the table."""
-    absent = sets.missing()
     rows: list[Row] = []
-    for name in _SETS:
-        if name in absent:
-            say(f"fits: {name} is left out: {absent[name]}")
-        elif not (quick and name != "GunPoint"):
-            data = sets.load(name)
+    for name in ("GunPoint",) if quick else _SETS:
+        data = sets.load_or_say(name, say)
+        if data is not None:
             rows += _fits(name, data.X_train, data.y_train, quick, n_threads, say)
     X, y = _long_set(60 if quick else 427)
     rows += _fits(f"made, T = {X.shape[1]}", X, y, quick, n_threads, say)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from micfast import Sequences
 from micfast.data import load_characters, load_digits_sequences, load_mnist, load_ts
 
-__all__ = ["SETS", "TRAINING_ALONE", "Split", "load", "missing"]
+__all__ = ["SETS", "TRAINING_ALONE", "Split", "load", "load_or_say"]
 
 
 class Split(NamedTuple):
@@ -92,12 +92,10 @@ def load(name: str, seed: int = 0) -> Split:
     return (SETS | TRAINING_ALONE)[name](seed)
 
 
-def missing() -> dict[str, str]:
-    """The sets that are not to be had here, and why."""
-    reasons = {}
-    for name, read in (SETS | TRAINING_ALONE).items():
-        try:
-            read(0)
-        except (ImportError, OSError) as error:
-            reasons[name] = str(error)
-    return reasons
+def load_or_say(name: str, say: Callable[[str], object]) -> Split | None:
+    """A development set, or None where it is not to be had here, after saying why."""
+    try:
+        return load(name)
+    except (ImportError, OSError) as error:
+        say(f"{name} is left out: {error}")
+        return None

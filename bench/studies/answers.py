@@ -46,6 +46,7 @@ __all__ = [
     "METHODS",
     "Draw",
     "Fitted",
+    "condition_name",
     "disturbed",
     "draw",
     "main",
@@ -84,6 +85,11 @@ def draw(name: str, seed: int, n_examples: int | None, n_test: int = N_TEST) -> 
     padded = Sequences.read(both, name=name).padded()
     n = len(chosen)
     return Draw(padded[:n], data.y_train[chosen], padded[n:], data.y_test[kept])
+
+
+def condition_name(kind: str, level: float) -> str:
+    """Name a condition, as the columns of the results do."""
+    return f"{kind} {level:g}" if level else kind
 
 
 def disturbed(X: Floats, kind: str, level: float, scale: float, seed: int) -> Floats:
@@ -212,7 +218,6 @@ def _dtw(data: Draw, seed: int) -> Fitted:
 
 def _lstm(data: Draw, seed: int) -> Fitted:
     """64 units, and a linear layer for their last state; cross-entropy, 300 batches, Adam."""
-    import torch
     from torch.nn import functional, utils
 
     X = filled(data.X)
@@ -327,7 +332,7 @@ def measure(
             begin = time.process_time()
             labels, proba = fitted.answer(X)
             seconds = time.process_time() - begin
-            key = f"{kind} {level:g}" if level else kind
+            key = condition_name(kind, level)
             right = labels == data.y_test
             result[key] = float(right.mean())
             if kind == "clean":
@@ -349,7 +354,7 @@ def _table(frame: pd.DataFrame, n_examples: str, base: str) -> str:
     """Accuracy of each method under each condition, by set and in the mean, and paired gains."""
     parts = []
     part = frame[frame["examples"] == n_examples]
-    conditions = [f"{kind} {level:g}" if level else kind for kind, level in CONDITIONS]
+    conditions = [condition_name(*condition) for condition in CONDITIONS]
     for data in [*part["data"].unique(), "mean of sets"]:
         own = part if data == "mean of sets" else part[part["data"] == data]
         by_seed = own.groupby(["method", "seed"], sort=False)[[*conditions, *_COSTS]].mean()

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.studies.answers import CONDITIONS, DEVELOPMENT, measure
+from bench.studies.answers import CONDITIONS, DEVELOPMENT, condition_name, measure
 from bench.studies.study import markdown, resume, with_interval
 from micfast.experiments.paper.statistics import mean_interval
 from micfast.experiments.threads import torch_threads
@@ -50,7 +50,7 @@ def tables(frame: pd.DataFrame) -> str:
     ``frame`` has a row for each (data, examples, seed, method). Means are over the sets that a
     method can take; by examples, over those that were asked at every number.
     """
-    conditions = [f"{kind} {level:g}" if level else kind for kind, level in CONDITIONS]
+    conditions = [condition_name(*condition) for condition in CONDITIONS]
     frame = frame.reindex(columns=frame.columns.union(conditions, sort=False))
     usual = frame[frame["examples"] == USUAL]
     numbers = frame.groupby("data", sort=False)["examples"].nunique()

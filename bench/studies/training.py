@@ -14,6 +14,7 @@ import argparse
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +120,9 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     (options.out / "raw").mkdir(parents=True, exist_ok=True)
     ways = [next(iter(WAYS)), *(way for way in options.way or WAYS if way != next(iter(WAYS)))]
-    absent = sets.missing()
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for name in options.data or sets.SETS:
-        if name in absent:
-            print(f"{name} is left out: {absent[name]}", file=sys.stderr)
+        if sets.load_or_say(name, partial(print, file=sys.stderr)) is None:
             continue
         found[name] = {
             way: [

@@ -8,13 +8,16 @@ own that takes micfast from there and says so. A step that fails, is cut off or 
 that is skipped, makes the exit code 1. The table comes last, and all numbers go to
 ``$OUT/gpu_check.json`` (default: ``results/cuda``).
 
-A rehearsal runs every step that can run without a GPU, at toy size, on the emulated device
-(tests/cpp/emulated_device.h), and names the others.
+``--package FOLDER`` takes a package that is installed there already, for a second look within a
+short lease. A rehearsal runs every step that can run without a GPU, at toy size, on the emulated
+device (tests/cpp/emulated_device.h), and names the others.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import importlib.util
 import json
 import os
 import shutil
@@ -31,7 +34,20 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ROOT / "bench" / "gpu_stages.py"
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
-KERNELS = ("search_kernel", "train_kernel", "generate_kernel", "generate_backward_kernel")
+# What ncu tells of a launch, by its own names.
+PROFILED = (
+    "Duration",
+    "Compute (SM) Throughput",
+    "Memory Throughput",
+    "Issue Slots Busy",
+    "Executed Ipc Active",
+    "Achieved Occupancy",
+    "Registers Per Thread",
+    "Eligible Warps Per Scheduler",
+    "DRAM Throughput",
+    "L1/TEX Hit Rate",
+    "L2 Hit Rate",
+)
 # Of the tests, on the emulated device: two; all of them take minutes (pytest -m slow).
 REHEARSED_TESTS = "emulated and (stops_by_tol or train_reports)"
 
@@ -83,12 +99,20 @@ class Check:
 
 def environment(check: Check) -> dict[str, str]:
     """Of a process that takes micfast from the folder built, and from nowhere else."""
-    return os.environ | {"PYTHONPATH": str(check.folder), "PYTHONSAFEPATH": "1"}
+    # JAX is to share the GPU, and must not fall back to the CPU.
+    jax = {
+        "JAX_PLATFORMS": "cpu" if check.rehearse else "cuda",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    }
+    return os.environ | jax | {"PYTHONPATH": str(check.folder), "PYTHONSAFEPATH": "1"}
 
 
-def build(check: Check, emulated: Path | None) -> str:
+def build(check: Check, emulated: Path | None, package: Path | None = None) -> str:
     """Install this checkout with its CUDA kernels into the folder."""
     begin = time.monotonic()
+    if package is not None:
+        shutil.copytree(package, check.folder, dirs_exist_ok=True)
+        return "taken as it was installed"
     if check.rehearse:
         package = check.folder / "micfast"
         shutil.copytree(ROOT / "micfast", package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -115,14 +139,20 @@ def build(check: Check, emulated: Path | None) -> str:
 
 def run(check: Check, command: list[str], limit: float, **more: str) -> str:
     """Output of a process that sees the package built; raises unless it ends with 0."""
-    finished = subprocess.run(
-        command,
-        cwd=check.folder,
-        env=environment(check) | more,
-        capture_output=True,
-        text=True,
-        timeout=max(10, min(limit, check.left())),
-    )
+    allowed = max(10, min(limit, check.left()))
+    try:
+        finished = subprocess.run(
+            command,
+            cwd=check.folder,
+            env=environment(check) | more,
+            capture_output=True,
+            text=True,
+            timeout=allowed,
+        )
+    except subprocess.TimeoutExpired as late:
+        for output in (late.stdout, late.stderr):
+            print((output or b"").decode(errors="replace")[-4000:], flush=True)
+        raise RuntimeError(f"cut off after {allowed:.0f} s") from None
     print(finished.stdout[-4000:], flush=True)
     if finished.returncode != 0:
         print(finished.stderr[-4000:], flush=True)
@@ -130,14 +160,16 @@ def run(check: Check, command: list[str], limit: float, **more: str) -> str:
     return finished.stdout
 
 
-def stage(check: Check, name: str, limit: float, before: list[str] | None = None) -> str:
+def stage(
+    check: Check, name: str, limit: float, before: list[str] | None = None, **more: str
+) -> str:
     """Run a stage of gpu_stages.py; its rows are recorded, also those before a failure."""
     rows = check.folder / f"{name}.jsonl"
     rows.unlink(missing_ok=True)
     command = [*(before or []), sys.executable, "-P", str(STAGES), name, str(check.folder)]
     command += [str(rows), *(["--rehearse"] if check.rehearse else [])]
     try:
-        run(check, command, limit)
+        run(check, command, limit, **more)
     finally:
         lines = rows.read_text().splitlines() if rows.exists() else []
         for line in lines:
@@ -154,6 +186,9 @@ def tests(check: Check, choice: str) -> str:
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += [str(ROOT / "tests/test_cuda.py"), "-m", "", "-k", choice, f"--junitxml={report}"]
     more = {"MICFAST_EMULATED_MODULE": str(module)} if check.rehearse else {}
+    if not check.rehearse and importlib.util.find_spec("xdist") is not None:
+        command += ["-n", "8"]
+        more["OMP_NUM_THREADS"] = "1"  # of each; the reference runs on the CPU
     run(check, command, 240, **more)
     suite = ElementTree.parse(report).getroot().find("testsuite")
     assert suite is not None
@@ -169,21 +204,52 @@ def sanitize(check: Check, tool: str) -> str:
     if program is None:
         raise RuntimeError("compute-sanitizer is not installed")
     before = [program, "--tool", tool, "--error-exitcode", "9"]
-    before += ["--kernel-name", "kernel_substring=micfast"]
-    return stage(check, "everything", 120, before)
+    if tool != "initcheck":  # it must see torch's kernels write what ours read
+        before += ["--kernel-name", "kernel_substring=micfast"]
+    # Every tensor an allocation of its own, so that a step past its end shows.
+    return stage(check, "everything", 120, before, PYTORCH_NO_CUDA_MEMORY_CACHING="1")
 
 
 def profile(check: Check) -> str:
-    """One launch of each kernel under ncu, where there is one."""
+    """Serious jobs of few iterations under ncu, where there is one."""
     program = shutil.which("ncu")
     if program is None:
         return "ncu is not installed"
-    sections = ["SpeedOfLight", "WarpStateStats", "MemoryWorkloadAnalysis", "Occupancy"]
-    for kernel in KERNELS:
-        before = [program, "--kernel-name", kernel, "--launch-count", "1"]
-        before += [word for section in sections for word in ("--section", section)]
-        stage(check, "everything", 120, before)
-    return f"one launch of {', '.join(KERNELS)}: above"
+    log = check.folder / "ncu.csv"
+    sections = ["SpeedOfLight", "WarpStateStats", "SchedulerStats", "MemoryWorkloadAnalysis"]
+    sections += [
+        "Occupancy",
+        "LaunchStats",
+        "ComputeWorkloadAnalysis",
+        "MemoryWorkloadAnalysis_Tables",
+    ]
+    before = [program, "--csv", "--page", "details", "--log-file", str(log)]
+    before += ["--clock-control", "none", "--kernel-name", "regex:(search|train|generate).*kernel"]
+    before += [word for section in sections for word in ("--section", section)]
+    try:
+        stage(check, "profile", 150, before)
+    finally:
+        if log.exists() and os.environ.get("OUT"):
+            shutil.copy(log, os.environ["OUT"])
+    launches = read_profile(log)
+    for name, numbers in launches:
+        text = ", ".join(f"{key} {value}" for key, value in numbers.items())
+        check.add(f"profile of {name}", text, **{"profile": numbers})
+    return f"{len(launches)} launches"
+
+
+def read_profile(log: Path) -> list[tuple[str, dict[str, str]]]:
+    """What ncu wrote of each launch: the kernel's name and grid, and the numbers of PROFILED."""
+    lines = [line for line in log.read_text().splitlines() if line.startswith('"')]
+    launches: dict[str, tuple[str, dict[str, str]]] = {}
+    for row in csv.DictReader(lines):
+        name = f"{row['Kernel Name']} {row.get('Grid Size', '')}"
+        _, numbers = launches.setdefault(row["ID"], (name, {}))
+        if row["Metric Name"] in PROFILED:
+            numbers[row["Metric Name"]] = f"{row['Metric Value']} {row['Metric Unit']}".strip()
+    if not launches:
+        raise RuntimeError("ncu saw no launch")
+    return list(launches.values())
 
 
 def machine(check: Check) -> dict[str, Any]:
@@ -197,10 +263,12 @@ def machine(check: Check) -> dict[str, Any]:
     return dict(zip(keys, (word.strip() for word in text.splitlines()[0].split(",")), strict=True))
 
 
-def check_everything(check: Check, emulated: Path | None = None) -> None:
+def check_everything(
+    check: Check, emulated: Path | None = None, package: Path | None = None
+) -> None:
     """All steps, in the order of their worth where time runs out: measured before sanitized."""
     limit = 3600.0 if check.rehearse else 240.0
-    check.step("build", lambda: build(check, emulated), needs=0)
+    check.step("build", lambda: build(check, emulated, package), needs=0)
     if check.failed:
         return
     check.step("origin", lambda: stage(check, "origin", limit))
@@ -218,25 +286,30 @@ def check_everything(check: Check, emulated: Path | None = None) -> None:
     check.only_on_gpu("profile", lambda: profile(check), needs=30)
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Steps and results."""
+    lines = [f"| {row['step']} | {row['result']} |" for row in rows]
+    return "\n".join(["| step | result |", "| --- | --- |", *lines])
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run everything, print the table, write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rehearse", action="store_true", help="toy sizes, no GPU")
     parser.add_argument("--seconds", type=float, default=520, help="of a run on a GPU in all")
     parser.add_argument("--emulated", type=Path, help="a compiled emulation, for a rehearsal")
+    parser.add_argument("--package", type=Path, help="an installed package, instead of a build")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         seconds = 3600 if options.rehearse else options.seconds
         check = Check(options.rehearse, seconds, Path(temporary))
-        check_everything(check, options.emulated)
+        check_everything(check, options.emulated, options.package)
     out = Path(os.environ.get("OUT") or ROOT / "bench" / "results" / "cuda")
     if not options.rehearse or os.environ.get("OUT"):
         out.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"rehearsal": check.rehearse, "steps": check.rows}, indent=1)
         (out / "gpu_check.json").write_text(text + "\n")
-    print("\n| step | result |\n| --- | --- |")
-    for row in check.rows:
-        print(f"| {row['step']} | {row['result']} |")
+    print("\n" + table(check.rows))
     return int(check.failed)
 
 

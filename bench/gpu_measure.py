@@ -146,9 +146,10 @@ def peers(
             raise RuntimeError("JAX has no GPU here")
         problem = cases.make_problem(case)
         assert isinstance(problem, cases.InversionProblem)
-        contender = xla.Jax()
-        contender.prepare(problem, 1)
-        return f"{case.M} modules", device.seconds(lambda: contender.invert(problem), 3)
+        program, arguments = xla.Jax().inversion(problem)
+        arguments = jax.device_put(arguments)
+        times = device.seconds(lambda: program(*arguments).block_until_ready(), 3)
+        return f"{case.M} modules", times
 
     result = [("nn.LSTM (cuDNN)", lambda: lstm(False))]
     if not device.rehearse:

@@ -9,6 +9,7 @@ In a rehearsal the CPU plays the GPU (tests/cpp/emulated_device.h).
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import sys
 import threading
@@ -41,7 +42,8 @@ def check_origin(folder: Path) -> str:
     import micfast._cuda as kernels
 
     file = _check_file(kernels, folder)
-    return f"micfast {micfast.__version__}, kernels by {kernels.compiler}, from {file}"
+    where = file.relative_to(folder.resolve())
+    return f"micfast {micfast.__version__}, kernels by {kernels.compiler}, from {where}"
 
 
 def _check_file(module: ModuleType, folder: Path) -> Path:
@@ -150,7 +152,7 @@ def verify(device: Device, H: int, n_iter: int) -> str:
 
 
 def verify_very_many(device: Device, H: int, n_iter: int) -> str:
-    """The same where a thread takes two targets."""
+    """The same where a thread takes whole targets."""
     from micfast import Adam
 
     N = VERY_MANY_EMULATED if device.rehearse else VERY_MANY_TARGETS
@@ -230,6 +232,7 @@ def orders(device: Device) -> str:
 
 def run_every_kernel(device: str) -> list[Tensor]:
     """Small jobs, one for each kernel: what the sanitizers look at."""
+    importlib.import_module("micfast.kernels.calls")  # registers the operators
     torch.manual_seed(0)
     ops, results = torch.ops.micfast, []
     for H, dtype in ((5, torch.float64), (10, torch.float32), (20, torch.float32)):
@@ -250,6 +253,30 @@ def run_every_kernel(device: str) -> list[Tensor]:
         drawn = ops.generate(*leaves, latents, 6)
         results += [drawn.detach(), *torch.autograd.grad(drawn.sum(), leaves)]
     return results
+
+
+def run_for_profile(device: Device) -> None:
+    """Jobs of serious size and few iterations, one launch for each kernel and mapping."""
+    from bench import cases
+    from micfast import Adam, Execution, LevenbergMarquardt
+    from micfast.kernels import calls
+
+    for case, many in ((cases.CHARACTERS, 20_000), (cases.MNIST, 20_000)):
+        for solver, n in ((Adam(2), case.N), (Adam(2), many), (LevenbergMarquardt(2), case.N)):
+            problem = cases.make_problem(replace(case, N=n))
+            assert isinstance(problem, cases.InversionProblem)
+            weights = problem.weights.to(device=device.name)
+            search(solver, weights, problem.targets.to(device.name), problem.init.to(device.name))
+    fleet = cases.make_problem(replace(cases.CHARACTERS_FLEET, M=360))
+    assert isinstance(fleet, cases.TrainingProblem)
+    weights = fleet.weights.to(device=device.name)
+    on_device = tuple(t.to(device.name) for t in fleet.fleet)
+    settings = (2, 0.01, 0.9, 0.999, 1e-8, 100, False)
+    calls.train(weights, on_device, settings, Execution(), None)
+    leaves = [w.clone().requires_grad_(True) for w in weights]
+    latents = torch.full((360, 20, 4), 0.25, device=device.name)
+    drawn = torch.ops.micfast.generate(*leaves, latents, cases.CHARACTERS.T)
+    torch.autograd.grad(drawn.sum(), leaves)
 
 
 def concurrent(device: Device) -> str:
@@ -310,9 +337,13 @@ def main() -> int:
             run_every_kernel(device.name)
             device.finish()
         add(stage, "every kernel ran")
+    elif stage == "profile":
+        run_for_profile(device)
+        device.finish()
+        add(stage, "serious jobs ran")
     elif stage == "verify":
         n_iter = 1 if device.rehearse else 50
-        with device.running(blocks=1000):  # too many for a thread to take two targets
+        with device.running(blocks=1000):  # too many for a thread to take whole targets
             for H in (10,) if device.rehearse else (10, 20):
                 add(f"verified, H={H}", verify(device, H, n_iter))
         with device.running():

@@ -65,10 +65,14 @@ class Jax(Peer):
             return self._train_program(problem, None)[1]
         return self._invert_program(problem)[1]
 
+    def inversion(self, problem: InversionProblem) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """The compiled program, and what to call it with."""
+        return self._invert_program(problem)[0], self._invert_arguments(problem)
+
     @override
     def invert(self, problem: InversionProblem) -> Tensor:
-        errors = self._invert_program(problem)[0](*self._invert_arguments(problem))
-        return torch.from_numpy(np.array(errors))
+        program, arguments = self.inversion(problem)
+        return torch.from_numpy(np.array(program(*arguments)))
 
     @override
     def train(self, problem: TrainingProblem, drawn: Drawn | None = None) -> Tensor:

@@ -61,6 +61,10 @@ MICFAST_INLINE void Sequence<T, kHidden>::backward(const T* z, const T* W_ih, DO
   const auto read_tape = [&](int u) {
     q = tape_gates[at_tape + u];
     c_before = tape_c[at_tape + u];
+    if constexpr (kAhead && kFetches) {  // one step ahead is not far enough
+      const int earlier = at_tape - 3 * d_step + u;
+      if (earlier >= 0) prefetch(tape_gates + earlier), prefetch(tape_c + earlier);
+    }
   };
   if constexpr (kAhead) {
     place.every_unit([&](int u) { c_now = tape_c[at_tape + d_step + u], read_tape(u); });

@@ -78,6 +78,12 @@ __device__ __forceinline__ float quotient(float a, float b) {
 }
 __device__ __forceinline__ double quotient(double a, double b) { return a / b; }
 
+// Has what lies there brought into the L2 cache, without waiting for it; nothing happens where it
+// lies in shared memory.
+__device__ __forceinline__ void prefetch(const void* address) {
+  asm volatile("prefetch.L2 [%0];" ::"l"(address));
+}
+
 // The same address, which the compiler then keeps rather than computes again wherever it is used.
 template <class T>
 __device__ __forceinline__ T* opaque(T* address) {

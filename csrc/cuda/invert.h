@@ -49,8 +49,10 @@ struct Inverter {
     T sum = 0;
     const int length = progress[place.pair].length;
     const bool omits = p.search.counts;
+    const int ahead = sequence.segment * sequence.O, last = sequence.n_steps * sequence.O;
     T* const residual_pair = residual_of_pair();
     sequence.template forward<kKeep>(z_pair, [&](int t, int at, T y) {
+      if (Sequence<T, kHidden>::kFetches && at + ahead < last) prefetch(target + at + ahead);
       const T r = t < length ? residual_of(omits, y, target[at]) : T(0);
       sum = fused(r, r, sum);
       if constexpr (kKeep == Keep::kTape) residual_pair[at] = r;
@@ -107,9 +109,14 @@ struct Inverter {
         }
       }
       const T* const residuals = residual_of_pair();
+      const int ahead = sequence.segment * sequence.O;
       sequence.template backward<true, Keep::kTape>(
-          z_pair, W_ih, [&](int at) { return residuals[at]; }, gradient + place.pair * K,
-          NoStepHook{});
+          z_pair, W_ih,
+          [&](int at) {
+            if (Sequence<T, kHidden>::kFetches && at >= ahead) prefetch(residuals + at - ahead);
+            return residuals[at];
+          },
+          gradient + place.pair * K, NoStepHook{});
       step(z_pair);
     }
     T error = 0;

@@ -1,5 +1,5 @@
 // Inversion by the second mapping (thread_sequence.h): each thread runs all Adam steps of its own
-// two targets and stops when they are done. The results are those of Inverter, bit for bit.
+// one or two targets and stops when they are done. The results are those of Inverter, bit for bit.
 #pragma once
 
 #include <cstdint>
@@ -11,9 +11,9 @@ template <class T, int kHidden>
 struct ThreadInverter {
   using S = ThreadSequence<T, kHidden>;
   static constexpr int kTargets = S::kTargets, kThreads = S::kThreads;
-  // Of an iteration, in passes of a thread that has one unit: it has all of them, of two targets.
-  static constexpr double kWork = 0.8 * kHidden;
-  static constexpr int kBlocksAtOnce = 2;  // what the registers suffice for
+  // Of an iteration, in passes of a thread that has one unit: it has all of them.
+  static constexpr double kWork = 0.4 * kTargets * kHidden;
+  static constexpr int kBlocksAtOnce = kHidden > 10 ? 4 : 2;  // measured (bench/NOTES.md)
 
   // Every value of a target is this thread's own.
   struct Own {
@@ -160,7 +160,7 @@ struct ThreadInverter {
   }
 };
 
-// The tiles of this mapping; they have 256 pairs, however many there are.
+// The tiles of this mapping; their number of pairs does not depend on how many there are.
 template <int kHidden>
 Plan thread_plan(const Sizes& s) {
   using S = ThreadSequence<float, kHidden>;

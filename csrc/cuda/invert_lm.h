@@ -13,7 +13,8 @@ template <class T, int kHidden>
 struct LevenbergMarquardt {
   // Of an iteration, in passes through the sequence: it and its derivatives along K directions.
   static constexpr double kWork = 5;
-  static constexpr int kBlocksAtOnce = kHidden == 10 ? 3 : 2;  // what the registers suffice for
+  // Measured (bench/NOTES.md): for 10 units, more warps are worth some spilled registers.
+  static constexpr int kBlocksAtOnce = kHidden == 10 ? 6 : kHidden == 20 ? 3 : 2;
 
   const InvertLMProblem<T>& p;
   const Sizes& s;

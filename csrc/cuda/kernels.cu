@@ -1,7 +1,7 @@
 // The launches of the CUDA kernels, and every kernel instantiated. float32 has kernels for the two
 // common numbers of hidden units, 10 and 20, with the recurrent weights in registers, and for
-// inversions of very many targets others with a thread to two targets; every other number, and
-// float64, goes through the one that reads the weights from memory.
+// inversions of very many targets others with a thread to one or two targets; every other number,
+// and float64, goes through the one that reads the weights from memory.
 #define MICFAST_ISA cuda
 
 #include "device.h"
@@ -80,7 +80,7 @@ int64_t run_search(const Problem& p, const Launch& at) {
   return launch_search<T, Solver, kHidden>(p, plan, at);
 }
 
-// By a thread to two targets, or -1 where that would leave a part of the device idle: each module
+// By a thread to whole targets, or -1 where that would leave a part of the device idle: each module
 // has at least four tiles of targets, so that few are not full, and all blocks that the device
 // holds at once have a tile, and room for its tape.
 template <int kHidden>

@@ -1,12 +1,14 @@
-// The second mapping, for very many targets: a thread draws whole sequences, two at a time, and no
-// thread waits for another between the first step and the last.
+// The second mapping, for very many targets: a thread draws whole sequences, two at a time (one
+// where there are many units, so that more warps fit), and no thread waits for another between the
+// first step and the last.
 //
 // A module's weights lie in shared memory, and all threads of a block want the same one at the same
-// time: a read of four serves eight FMAs, for two targets. The states h stay in registers during
-// the products of a step. What is indexed by the unit at hand (c, and the gradients of h and c)
-// lies in shared memory, one column a thread. The backward pass need not keep gradients of gates:
-// those of a unit are at once multiplied into the sums for the step before, which stay in
-// registers. The tape and the targets lie in the workspace, side by side for the threads.
+// time: a read of four serves eight FMAs where there are two targets. The states h stay in
+// registers during the products of a step. What is indexed by the unit at hand (c, and the
+// gradients of h and c) lies in shared memory, one column a thread. The backward pass need not keep
+// gradients of gates: those of a unit are at once multiplied into the sums for the step before,
+// which stay in registers. The tape and the targets lie in the workspace, side by side for the
+// threads.
 //
 // Every sum has the order it has in sequence.h, so that both mappings give the same bits.
 #pragma once
@@ -24,7 +26,7 @@ struct alignas(n * sizeof(T)) Lanes {
 
 template <class T, int kHidden>
 struct ThreadSequence {
-  static constexpr int kThreads = 128, kTargets = 2;
+  static constexpr int kThreads = 128, kTargets = kHidden > 10 ? 1 : 2;
   static constexpr int kGateRow = kHidden + 1;           // a unit's weights and its bias
   static constexpr int kOutRow = (kHidden + 4) / 4 * 4;  // an output's weights and its bias, padded
   static constexpr int kUnroll = kHidden > 10 ? 1 : 5;   // units, of a loop's body
@@ -196,6 +198,7 @@ struct ThreadSequence {
         residual.of[i] = r;
       }
       if constexpr (kKeeps) value[kThreads] = residual;
+      prefetch(value + O * 2 * kThreads);  // of the next step
       value += 2 * kThreads;
       row += kOutRow;
     } while (--n > 0);
@@ -227,6 +230,7 @@ struct ThreadSequence {
 #pragma unroll 1
       do {
         const Pair residual = *at;
+        prefetch(at - O * 2 * kThreads);
         for_padded<kHidden>(row, [&](int k, T weight) {
           for (int i = 0; i < kTargets; ++i)
             sum[i][k].i_f = fused(weight, residual.of[i], sum[i][k].i_f);
@@ -280,6 +284,11 @@ struct ThreadSequence {
         gates_at += kTargets * kThreads;
         c_at += kThreads;
         if (v + 1 < kHidden) read_tape(is_first);
+        if constexpr (!is_first.value) {  // of the step before: its global memory is far away
+          for (int i = 0; i < kTargets; ++i)
+            prefetch(gates_at + (i - kTargets * kHidden) * kThreads);
+          prefetch(c_at - kH);
+        }
         if constexpr (!is_first.value) {
 #pragma unroll
           for (int u = 0; u < kHidden; ++u) {

@@ -87,11 +87,12 @@ MICFAST_INLINE CellState<T> cell_tangent(Vec<T> a_i, Vec<T> a_f, Vec<T> a_g, Vec
 }
 
 // What the sequence code (cpu/sequence.h) asks of a cell: how many pre-activations a unit has and
-// how they are scaled, the three steps, and the tape as kTapeRows vectors kStride values apart. A
-// cell of another kind is a struct like this one.
+// how they are scaled, whether c is h itself, the three steps, and the tape as kTapeRows vectors
+// kStride values apart. A cell of another kind is a struct like this one (gru_cell.h).
 struct Lstm {
   static constexpr int kGates = 4;
   static constexpr int kTapeRows = 6;
+  static constexpr bool kCellIsState = false;
   template <class T>
   using Tape = CellTape<T>;
   template <class T>

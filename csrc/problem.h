@@ -28,11 +28,13 @@ enum class Latent : int64_t {
   kTanhState,  // the same through tanh
 };
 enum class Output : int64_t { kIdentity, kTanh, kSigmoid, kExp, kSoftplus };
+enum class CellKind : int64_t { kLstm, kGru };
 
 struct Decoder {
   Latent latent = Latent::kFirst;
   Output output = Output::kIdentity;
   int64_t n_states = 1;  // of the initial state: 1 is h_0 (c_0 is zero), 2 is h_0 and c_0
+  CellKind cell = CellKind::kLstm;
 };
 
 constexpr bool sets_state(const Decoder& d) {
@@ -44,7 +46,8 @@ constexpr int64_t entry_rows(const Sizes& s, const Decoder& d) {
   return (sets_state(d) ? d.n_states : 4) * s.hidden_size;
 }
 
-// Weights of M modules. Gate blocks in the order i, f, g, o; b is the sum of torch's two biases.
+// Weights of M modules. Gate blocks in the order i, f, g, o; b is the sum of torch's two biases. Of
+// a GRU r, z, n_x, n_h (gru_cell.h).
 template <class T>
 struct Weights {
   const T* W_ih;   // [M, R, K]

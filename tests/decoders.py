@@ -12,18 +12,21 @@ from micfast.kernels.decoder import OUTPUTS
 ENTRIES = [("first", 0), ("every", 0), ("state", 1), ("state", 2), ("tanh_state", 1)]
 ENTRIES += [("tanh_state", 2)]
 # Each entry and each output map at least twice, with and without what a structure may lack.
-STRUCTURES = [(*ENTRIES[i % 6], OUTPUTS[i % 5], bool(i % 4)) for i in range(30)]
-FEW = STRUCTURES[1:12:2] + STRUCTURES[14:30:5]
+LSTMS = [(*ENTRIES[i % 6], OUTPUTS[i % 5], bool(i % 4), "lstm") for i in range(30)]
+GRUS = [(*ENTRIES[(0, 1, 2, 4)[i % 4]], OUTPUTS[i % 5], bool(i % 3), "gru") for i in range(10)]
+STRUCTURES = LSTMS + GRUS
+FEW_LSTMS, FEW_GRUS = LSTMS[1:12:2] + LSTMS[14:30:5], GRUS[:2] + GRUS[6:8]
+FEW = FEW_LSTMS + FEW_GRUS
 
 
-def name_of(structure: tuple[str, int, str, bool]) -> str:
+def name_of(structure: tuple[str, int, str, bool, str]) -> str:
     """For a test's name."""
-    latent, n_states, output, more = structure
-    return f"{latent}{n_states or ''}-{output}{'-more' * more}"
+    latent, n_states, output, more, cell = structure
+    return f"{'gru-' * (cell == 'gru')}{latent}{n_states or ''}-{output}{'-more' * more}"
 
 
 def random_weights(
-    structure: tuple[str, int, str, bool],
+    structure: tuple[str, int, str, bool, str],
     n_modules: int,
     hidden_size: int,
     input_size: int,
@@ -32,7 +35,7 @@ def random_weights(
     seed: int = 0,
 ) -> Weights:
     """Weights of one structure, from normal numbers."""
-    latent, n_states, output, more = structure
+    latent, n_states, output, more, cell = structure
     rng = torch.Generator().manual_seed(seed)
     M, H, K, O = n_modules, hidden_size, input_size, output_size
 
@@ -41,7 +44,7 @@ def random_weights(
 
     R = n_states * H or 4 * H
     five = (drawn(M, R, K), drawn(M, 4 * H, H), drawn(M, 4 * H), drawn(M, O, H), drawn(M, O))
-    decoder = Decoder(latent, output)
+    decoder = Decoder(latent, output, cell=cell)
     if not more:
         return Weights(*five, decoder=decoder)
     return Weights(

@@ -1,10 +1,9 @@
 """Decoders of other structures: the kernels compute what the float64 reference defines."""
 
-import decoders
 import operators
 import pytest
 import torch
-from decoders import FEW, STRUCTURES, name_of, random_weights
+from decoders import FEW, FEW_GRUS, FEW_LSTMS, GRUS, LSTMS, STRUCTURES, name_of, random_weights
 from helpers import ISAS, assert_same_lm_searches, needs_kernel
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +22,7 @@ SIZES = [
     (19, 1, 3, 4, 5, 1),
 ]
 CLOSE = {"rtol": 1e-8, "atol": 1e-9}
+PLAIN = ("first", 0, "identity", False, "lstm")
 
 
 def targets_with_gaps(N, T, O, dtype):
@@ -131,11 +131,11 @@ def test_gradients(structure):
 
 @needs_kernel
 @pytest.mark.slow
-@pytest.mark.parametrize("structure", FEW[::3], ids=name_of)
+@pytest.mark.parametrize("structure", FEW_LSTMS[::3] + FEW_GRUS[3:], ids=name_of)
 def test_opcheck(structure):
     weights = random_weights(structure, 2, 3, 2, 2)
     five = [w.clone().requires_grad_(True) for w in weights]
-    drawn = weights.structure[:4]
+    drawn = weights.structure[:5]
     z = torch.randn(2, 3, 2, dtype=torch.float64, requires_grad=True)
     ops = torch.ops.micfast
     torch.library.opcheck(ops.generate.default, (*five, z, 3, *drawn))
@@ -148,7 +148,7 @@ def test_opcheck(structure):
 
 
 @needs_kernel
-@pytest.mark.parametrize("structure", FEW, ids=name_of)
+@pytest.mark.parametrize("structure", FEW_LSTMS, ids=name_of)
 @pytest.mark.parametrize("omit_nan", [False, True])
 def test_training_is_the_reference_s(structure, omit_nan):
     M, K, T, O = 3, 2, 10, 2
@@ -165,8 +165,17 @@ def test_training_is_the_reference_s(structure, omit_nan):
     assert bool(found.b_first.numel()) == structure[3]
 
 
+def test_a_gru_is_not_trained_here():
+    weights = random_weights(FEW_GRUS[0], 2, 4, 3, 2, torch.float32)
+    bank, types = GeneratorBank(weights), torch.rand(2, 3, 6, 2)
+    for training in (Training.paper(5), Training()):
+        for backend in ("auto", "torch"):
+            with pytest.raises(ValueError, match="cell 'lstm', got 'gru'; train others in PyTorch"):
+                train(bank, types, training, seeds=[0, 1], execution=backend)
+
+
 def test_training_keeps_the_structure():
-    weights = random_weights(("tanh_state", 2, "sigmoid", True), 2, 4, 3, 2)
+    weights = random_weights(("tanh_state", 2, "sigmoid", True, "lstm"), 2, 4, 3, 2)
     types = torch.rand(2, 3, 6, 2).double()
     trained = train(GeneratorBank(weights), types, Training.paper(20), seeds=[0, 1]).bank
     assert trained.weights.decoder == weights.decoder
@@ -207,22 +216,23 @@ def test_banks_keep_the_structure(structure, tmp_path):
     assert GeneratorBank.concat([bank.select(["a"]), bank.select(["b", "c"])]) == bank
     assert bank.replace("a", one).weights[:1].structure[0] == structure[0]
     assert bank != GeneratorBank(
-        random_weights(("first", 0, "exp", False), 3, 4, 2, 2), bank.classes
+        random_weights(("first", 0, "exp", False, "lstm"), 3, 4, 2, 2), bank.classes
     )
 
 
 def test_concat_fills_in_what_changes_nothing():
-    plain = random_weights(("first", 0, "identity", False), 1, 4, 2, 2)
-    more = random_weights(("first", 0, "identity", True), 1, 4, 2, 2, seed=1)
+    plain = random_weights(PLAIN, 1, 4, 2, 2)
+    more = random_weights(("first", 0, "identity", True, "lstm"), 1, 4, 2, 2, seed=1)
     both = Weights.concat([plain, more])
     z = torch.rand(2, 3, 2).double()
     drawn = reference.generate(both, z, 4, both.structure)
     for m, weights in enumerate((plain, more)):
         expected = reference.generate(weights, z[m : m + 1], 4, weights.structure)
         assert torch.equal(drawn[m : m + 1], expected)
-    other = random_weights(("every", 0, "identity", False), 1, 4, 2, 2)
-    with pytest.raises(ValueError, match=r"module 1 has decoder Decoder.*every"):
-        Weights.concat([plain, other])
+    for latent, cell in (("every", "lstm"), ("first", "gru")):
+        other = random_weights((latent, 0, "identity", False, cell), 1, 4, 2, 2)
+        with pytest.raises(ValueError, match=rf"module 1 has decoder Decoder.*{latent}.*{cell}"):
+            Weights.concat([plain, other])
 
 
 @pytest.mark.parametrize(
@@ -232,12 +242,16 @@ def test_concat_fills_in_what_changes_nothing():
         ({"b_state": torch.zeros(1, 4)}, "b_state must be None unless the latent sets"),
         ({"scale": torch.zeros(1, 3)}, r"scale must have shape \(1, 2\)"),
         ({"decoder": Decoder("state")}, r"W_ih must have shape \(n_modules, hidden_size or"),
+        (
+            {"decoder": Decoder("state", cell="gru")},
+            r"W_ih must have .*, hidden_size, input_size\)",
+        ),
         ({"decoder": Decoder(feeds_back=True)}, "without feeds_back"),
         ({"shift": torch.zeros(1, 2).double()}, "shift must have the dtype of W_ih"),
     ],
 )
 def test_weights_that_do_not_fit(changes, message):
-    weights = random_weights(("first", 0, "identity", False), 1, 4, 2, 2, torch.float32)
+    weights = random_weights(PLAIN, 1, 4, 2, 2, torch.float32)
     with pytest.raises((TypeError, ValueError), match=message):
         Weights(*weights, **changes)
 
@@ -251,4 +265,7 @@ def test_decoder():
         Decoder(output="relu")
     with pytest.raises(TypeError, match="feeds_back must be True or False"):
         Decoder(feeds_back=1)
-    assert len({s[:3] for s in decoders.STRUCTURES}) == 6 * len(OUTPUTS)
+    with pytest.raises(ValueError, match="cell must be 'lstm' or 'gru', got 'rnn'"):
+        Decoder(cell="rnn")
+    assert len({s[:3] for s in LSTMS}) == 6 * len(OUTPUTS)
+    assert len({s[0] for s in GRUS}) == len(LATENTS)

@@ -15,8 +15,8 @@ T* pointer(std::uintptr_t address) {
 }
 
 // W_ih, W_hh, b, W_out, b_out, b_first, b_state, scale, shift, 0 where there is none; latent,
-// output and n_states of Decoder
-using WeightArguments = std::tuple<std::array<std::uintptr_t, 9>, std::array<int64_t, 3>>;
+// output, n_states and cell of Decoder
+using WeightArguments = std::tuple<std::array<std::uintptr_t, 9>, std::array<int64_t, 4>>;
 // the first seven of them
 using WeightOutputAddresses = std::array<std::uintptr_t, 7>;
 using SizeArray = std::array<int64_t, 6>;
@@ -39,7 +39,8 @@ Weights<T> weights_of(const WeightArguments& arguments) {
           pointer<const T>(a[6]),
           pointer<const T>(a[7]),
           pointer<const T>(a[8]),
-          {static_cast<Latent>(decoder[0]), static_cast<Output>(decoder[1]), decoder[2]}};
+          {static_cast<Latent>(decoder[0]), static_cast<Output>(decoder[1]), decoder[2],
+           static_cast<CellKind>(decoder[3])}};
 }
 template <class T>
 WeightOutputs<T> weight_outputs_of(const WeightOutputAddresses& a) {

@@ -75,35 +75,47 @@ struct Blocks {
   }
 };
 
+// Calls body with a decoder's cell.
+template <class Body>
+MICFAST_INLINE auto with_cell(const Decoder& decoder, Body body) {
+  return decoder.cell == CellKind::kGru ? body(Gru{}) : body(Lstm{});
+}
+
 // Bytes of the arena of a `Work` that needs the most.
-template <template <class, class> class Work, class T, class Problem>
-int64_t largest_workspace(const Problem& p) {
-  Arena shared{nullptr}, lanes{nullptr}, units{nullptr};
-  Work<SharedWeights, T>(p, shared);
-  Work<LaneWeights, T>(p, lanes);
-  Work<UnitLanes, T>(p, units);
-  const int64_t most = shared.used > lanes.used ? shared.used : lanes.used;
-  return most > units.used ? most : units.used;
+template <template <class, class, class> class Work, class T, class Problem>
+int64_t largest_workspace(const Problem& p, const Decoder& decoder) {
+  return with_cell(decoder, [&](auto cell) {
+    using Cell = decltype(cell);
+    Arena shared{nullptr}, lanes{nullptr}, units{nullptr};
+    Work<SharedWeights, T, Cell>(p, shared);
+    Work<LaneWeights, T, Cell>(p, lanes);
+    Work<UnitLanes, T, Cell>(p, units);
+    const int64_t most = shared.used > lanes.used ? shared.used : lanes.used;
+    return most > units.used ? most : units.used;
+  });
 }
 
-// Runs an item by the `Work` of its layout.
-template <template <class, class> class Work, class T, class Problem>
-void run_by_layout(const Problem& p, const Sizes& s, int64_t item, void* workspace,
-                   Monitor* monitor) {
-  Arena arena{static_cast<char*>(workspace)};
-  switch (Blocks<T>(s).way(item)) {
-    case Way::kShared:
-      return Work<SharedWeights, T>(p, arena).run(item, monitor);
-    case Way::kLanes:
-      return Work<LaneWeights, T>(p, arena).run(item, monitor);
-    case Way::kUnits:
-      return Work<UnitLanes, T>(p, arena).run(item, monitor);
-  }
+// Runs an item by the `Work` of its layout and cell.
+template <template <class, class, class> class Work, class T, class Problem>
+void run_by_layout(const Problem& p, const Sizes& s, const Decoder& decoder, int64_t item,
+                   void* workspace, Monitor* monitor) {
+  with_cell(decoder, [&](auto cell) {
+    using Cell = decltype(cell);
+    Arena arena{static_cast<char*>(workspace)};
+    switch (Blocks<T>(s).way(item)) {
+      case Way::kShared:
+        return Work<SharedWeights, T, Cell>(p, arena).run(item, monitor);
+      case Way::kLanes:
+        return Work<LaneWeights, T, Cell>(p, arena).run(item, monitor);
+      case Way::kUnits:
+        return Work<UnitLanes, T, Cell>(p, arena).run(item, monitor);
+    }
+  });
 }
 
-template <class Layout, class T>
+template <class Layout, class T, class Cell>
 inline void pack_block(const Blocks<T>& blocks, int64_t item, const Sizes& s,
-                       const Weights<T>& weights, PackedWeights<Layout, T>& packed) {
+                       const Weights<T>& weights, PackedWeights<Layout, T, Cell>& packed) {
   const int n_packed = static_cast<int>(Layout::template kStride<T>);
   for (int lane = 0; lane < n_packed; ++lane)
     packed.pack(s, weights, blocks.pair(item, lane).module, lane);

@@ -6,12 +6,12 @@
 namespace micfast {
 namespace MICFAST_ISA {
 
-template <class Layout, class T>
+template <class Layout, class T, class Cell>
 struct Generator {
   static constexpr int64_t row = kLanes<T>;
   const GenerateProblem<T>& p;
-  PackedWeights<Layout, T> weights;
-  typename StateOf<Layout, T>::Sequence state;
+  PackedWeights<Layout, T, Cell> weights;
+  typename StateOf<Layout, T, Cell>::Sequence state;
   T *z, *y;  // [K], [T, O]
 
   Generator(const GenerateProblem<T>& problem, Arena& arena) : p(problem) {
@@ -50,29 +50,30 @@ int64_t generate_units(const GenerateProblem<T>&) {
 }
 template <class T>
 int64_t generate_workspace(const GenerateProblem<T>& p) {
-  return largest_workspace<Generator, T>(p);
+  return largest_workspace<Generator, T>(p, p.weights.decoder);
 }
 template <class T>
 void generate_item(const GenerateProblem<T>& p, int64_t item, void* workspace, Monitor* monitor) {
-  run_by_layout<Generator, T>(p, p.sizes, item, workspace, monitor);
+  run_by_layout<Generator, T>(p, p.sizes, p.weights.decoder, item, workspace, monitor);
 }
 
 // One module is one work item: its weights' gradients are summed over its targets in a fixed order.
-template <class T>
+template <class T, class Cell>
 struct GeneratorBackward {
   static constexpr int64_t row = kLanes<T>;
   const GenerateBackwardProblem<T>& p;
-  PackedWeights<SharedWeights, T> weights;
-  SequenceState<T> state;
-  WeightGradient<T> gradient;
+  PackedWeights<SharedWeights, T, Cell> weights;
+  SequenceState<T, Cell> state;
+  WeightGradient<T, Cell> gradient;
   T *z, *d_z;  // [K]
   T *y, *d_y;  // [T, O]
 
   GeneratorBackward(const GenerateBackwardProblem<T>& problem, Arena& arena)
       : p(problem),
-        gradient((weights.take(arena, p.sizes, p.weights),
-                  state.take(arena, p.sizes, WeightGradient<T>::kSegment, p.weights), p.sizes),
-                 arena, p.weights) {
+        gradient(
+            (weights.take(arena, p.sizes, p.weights),
+             state.take(arena, p.sizes, WeightGradient<T, Cell>::kSegment, p.weights), p.sizes),
+            arena, p.weights) {
     const Sizes& s = p.sizes;
     z = arena.take<T>(s.input_size * row);
     d_z = arena.take<T>(s.input_size * row);
@@ -145,15 +146,19 @@ int64_t generate_backward_units(const GenerateBackwardProblem<T>& p) {
 }
 template <class T>
 int64_t generate_backward_workspace(const GenerateBackwardProblem<T>& p) {
-  Arena arena{nullptr};
-  GeneratorBackward<T>(p, arena);
-  return arena.used;
+  return with_cell(p.weights.decoder, [&](auto cell) {
+    Arena arena{nullptr};
+    GeneratorBackward<T, decltype(cell)>(p, arena);
+    return arena.used;
+  });
 }
 template <class T>
 void generate_backward_item(const GenerateBackwardProblem<T>& p, int64_t item, void* workspace,
                             Monitor* monitor) {
-  Arena arena{static_cast<char*>(workspace)};
-  GeneratorBackward<T>(p, arena).run(item, monitor);
+  with_cell(p.weights.decoder, [&](auto cell) {
+    Arena arena{static_cast<char*>(workspace)};
+    GeneratorBackward<T, decltype(cell)>(p, arena).run(item, monitor);
+  });
 }
 
 }  // namespace MICFAST_ISA

@@ -106,7 +106,7 @@ void add_prior(const Objective<T>& objective, const T* z, int64_t n_inputs, T* l
   }
 }
 
-template <class Layout, class T>
+template <class Layout, class T, class Cell>
 struct Inverter {
   using V = Vec<T>;
   static constexpr int64_t row = kLanes<T>;
@@ -116,8 +116,8 @@ struct Inverter {
 
   const InvertProblem<T>& p;
   Sizes s;  // with the steps of the block at work
-  PackedWeights<Layout, T> weights;
-  typename StateOf<Layout, T>::Sequence state;
+  PackedWeights<Layout, T, Cell> weights;
+  typename StateOf<Layout, T, Cell>::Sequence state;
   T *target, *residual;                             // [T, O]
   T *z, *moment1, *moment2, *gradient, *projected;  // [K]
   T* loss;                                          // one lane row, as all below

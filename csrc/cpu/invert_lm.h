@@ -8,14 +8,14 @@
 namespace micfast {
 namespace MICFAST_ISA {
 
-template <class Layout, class T>
+template <class Layout, class T, class Cell>
 struct LevenbergMarquardt {
   static constexpr int64_t row = kLanes<T>;
 
   const InvertLMProblem<T>& p;
   Sizes s;  // with the steps of the block at work
   const int64_t K, n_directions;
-  PackedWeights<Layout, T> weights;
+  PackedWeights<Layout, T, Cell> weights;
   typename TangentStateOf<Layout, T>::Tangent state;
   LeastSquares<T> sums;
   StepScratch scratch;

@@ -4,6 +4,7 @@
 // that runs on an older processor.
 #include "../activations.h"
 #include "../lstm_cell.h"
+#include "../gru_cell.h"
 #include "../philox.h"
 #include "../levenberg_marquardt.h"
 #include "accumulate.h"

@@ -60,18 +60,18 @@ struct NarrowState {
 };
 
 // Which state a layout's passes use; how many of the lanes are targets matters to a tile alone.
-template <class Layout, class T>
+template <class Layout, class T, class Cell>
 struct StateOf {
-  using Sequence = SequenceState<T>;
+  using Sequence = SequenceState<T, Cell>;
 };
-template <class T>
-struct StateOf<UnitLanes, T> {
-  using Sequence = NarrowState<T>;
+template <class T, class Cell>
+struct StateOf<UnitLanes, T, Cell> {
+  using Sequence = NarrowState<T, Cell>;
 };
-template <class T>
-MICFAST_INLINE void set_targets(SequenceState<T>&, int) {}
-template <class T>
-MICFAST_INLINE void set_targets(NarrowState<T>& state, int n) {
+template <class T, class Cell>
+MICFAST_INLINE void set_targets(SequenceState<T, Cell>&, int) {}
+template <class T, class Cell>
+MICFAST_INLINE void set_targets(NarrowState<T, Cell>& state, int n) {
   state.n_targets = n;
 }
 
@@ -184,7 +184,8 @@ void enter(const Sizes& s, const PackedWeights<UnitLanes, T, Cell>& w, const T* 
     if (w.decoder.latent == Latent::kTanhState)
       for (int64_t j = 0; j < n_states * units; j += W)
         TanhMap::at(Vec<T>::load(start + j)).value.store(start + j);
-    for (int64_t j = 0; n_states == 2 && j < units; ++j) state.c[r * units + j] = start[units + j];
+    const T* cell = Cell::kCellIsState ? start : n_states == 2 ? start + units : nullptr;
+    for (int64_t j = 0; cell && j < units; ++j) state.c[r * units + j] = cell[j];
   }
 }
 
@@ -322,7 +323,9 @@ void backward(const Sizes& s, const PackedWeights<UnitLanes, T, Cell>& w, T* d_y
       constexpr int kVectors = decltype(vectors)::value;
       V d_h[kVectors];
 #pragma GCC unroll 8
-      for (int u = 0; u < kVectors; ++u) d_h[u] = V::broadcast(0);
+      for (int u = 0; u < kVectors; ++u)
+        d_h[u] =
+            Cell::kCellIsState ? V::load(state.d_c + r * units + (first + u) * W) : V::broadcast(0);
       add_from_gates<kGates>(d_h, w_h, d_a_next + r * kGates * units, H, units);
       for (int u = 0; u < kVectors; ++u)
         d_h[u].store(state.d_entry + r * n_states * units + (first + u) * W);

@@ -77,7 +77,8 @@ void enter_members(const Sizes& s, const PackedWeights<UnitLanes, T, Cell>& w, c
       else
         (before * fnma(h, h, Vec<T>::broadcast(1))).store(start + j);
     }
-    for (int64_t j = 0; n_states == 2 && j < units; ++j) state.c[m * units + j] = start[units + j];
+    const T* cell = Cell::kCellIsState ? start : n_states == 2 ? start + units : nullptr;
+    for (int64_t j = 0; cell && j < units; ++j) state.c[m * units + j] = cell[j];
   }
 }
 

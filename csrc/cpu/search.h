@@ -106,13 +106,15 @@ struct SearchBlock {
 };
 
 // The four functions of a JobKernel for a `Solver` with run(item, monitor).
-template <template <class, class> class Solver, template <class> class Problem, class T>
+template <template <class, class, class> class Solver, template <class> class Problem, class T>
 struct SearchJob {
   static int64_t items(const Problem<T>& p) { return Blocks<T>(p.search.sizes).n_items; }
   static int64_t units(const Problem<T>& p) { return p.search.n_iter + 1; }
-  static int64_t workspace(const Problem<T>& p) { return largest_workspace<Solver, T>(p); }
+  static int64_t workspace(const Problem<T>& p) {
+    return largest_workspace<Solver, T>(p, p.search.weights.decoder);
+  }
   static void run_item(const Problem<T>& p, int64_t item, void* workspace, Monitor* monitor) {
-    run_by_layout<Solver, T>(p, p.search.sizes, item, workspace, monitor);
+    run_by_layout<Solver, T>(p, p.search.sizes, p.search.weights.decoder, item, workspace, monitor);
   }
 };
 

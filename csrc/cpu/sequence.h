@@ -110,7 +110,7 @@ struct PackedWeights {
 template <class T, class Cell = Lstm>
 struct SequenceState {
   T* h[2];     // [H] each: state of even and odd steps
-  T* c;        // [H]
+  T* c;        // [H]: a GRU's is h once more
   T* start;    // [R]: the initial state, if the latent sets it
   T* drive;    // [4H]: what a latent that enters every step adds to the gates, with their bias
   T* tape;     // [T, H, kTapeRows]
@@ -161,6 +161,7 @@ void enter(const Sizes& s, const PackedWeights<Layout, T, Cell>& w, const T* z,
   }
   if (w.decoder.latent == Latent::kTanhState)
     tanh_rows<T>(state.start, nullptr, w.decoder.n_states * H);
+  if (Cell::kCellIsState) copy_rows<LaneWeights>(state.c, state.start, H);
   if (w.decoder.n_states == 2) copy_rows<LaneWeights>(state.c, state.start + H * row, H);
 }
 
@@ -267,7 +268,10 @@ void backward(const Sizes& s, const PackedWeights<Layout, T, Cell>& w, T* d_y, T
 
   const T* d_entry = w.decoder.latent == Latent::kFirst ? d_a_next : state.d_entry;
   if (sets_state(w.decoder)) {
-    clear(state.d_entry, H);
+    if (Cell::kCellIsState)
+      copy_rows<LaneWeights>(state.d_entry, state.d_c, H);
+    else
+      clear(state.d_entry, H);
     multiply_add<Layout>(state.d_entry, H, w.gate_h_t, d_a_next, n_gates);
     if (w.decoder.n_states == 2) copy_rows<LaneWeights>(state.d_entry + H * row, state.d_c, H);
     if (w.decoder.latent == Latent::kTanhState)

@@ -171,6 +171,7 @@ void enter_members(const Sizes& s, const PackedWeights<Layout, T, Cell>& w, cons
       if (is_tanh && d == 0) tanh_rows(start, state.slopes, H);
       if (is_tanh && d > 0) multiply_rows(start, state.slopes, H);
     }
+  if (Cell::kCellIsState) copy_rows<LaneWeights>(state.c, state.h[1], (1 + D) * H);
 }
 
 // `x` [1 + D, K]: the latent, then the D directions.

@@ -70,7 +70,7 @@ inline void add_rows(T* sum, int64_t rows, const T* a, int64_t a_step, int64_t n
 
 // Gate rows interleaved by unit, as in PackedWeights. The order is that of the arrays in memory:
 // one run of n_rows() lane rows.
-template <class T>
+template <class T, class Cell = Lstm>
 struct WeightGradient {
   static constexpr int64_t row = kLanes<T>;
   static constexpr int64_t kSegment = 8;  // steps collected before they are multiplied
@@ -111,17 +111,17 @@ struct WeightGradient {
     n_collected = 0;
   }
 
-  void store_state(T* to, int64_t t, const SequenceState<T>& state) const {
+  void store_state(T* to, int64_t t, const SequenceState<T, Cell>& state) const {
     using V = Vec<T>;
     for (int64_t u = 0; u < s.hidden_size; ++u)
       for (int v = 0; v < kVectorsPerBlock; ++v) {
-        const auto tape = Lstm::load<row>(state.tape_of(t, u, s) + v * V::kWidth);
-        Lstm::state_of(tape).store(to + u * row + v * V::kWidth);
+        const auto tape = Cell::template load<row>(state.tape_of(t, u, s) + v * V::kWidth);
+        Cell::state_of(tape).store(to + u * row + v * V::kWidth);
       }
   }
 
   // backward()'s hook for step t. d_y [T, O]: gradients of the outputs; x [K]: the input.
-  void after_step(int64_t t, const T* d_y, const T* x, const SequenceState<T>& state) {
+  void after_step(int64_t t, const T* d_y, const T* x, const SequenceState<T, Cell>& state) {
     const int64_t H = s.hidden_size, O = s.output_size, K = s.input_size;
     if (t == s.n_steps - 1) store_state(h, t, state);
     ++n_collected;
@@ -150,7 +150,7 @@ struct WeightGradient {
   }
 
   // After backward(): the share of a latent x [K] that enters elsewhere than in the first gates.
-  void add_entry(const T* x, const SequenceState<T>& state) {
+  void add_entry(const T* x, const SequenceState<T, Cell>& state) {
     if (decoder.latent == Latent::kFirst) return;
     const int64_t R = entry_rows(s, decoder), K = s.input_size;
     add_outer(gate_x, R, K, state.d_entry, R * row, x, K * row, 1);

@@ -85,7 +85,7 @@ def generate(weights: Weights, latents: Tensor, n_steps: int, execution: Executi
         return moved.to(latents.device)
     structure = weights.structure
     tensors = (weights.W_ih, weights.W_hh, weights.b, weights.W_out, weights.b_out)
-    if backend != "torch" and _has_tangent(latents, *tensors, *structure[2:]):
+    if backend != "torch" and _has_tangent(latents, *tensors, *structure[3:]):
         # The kernels have no forward mode and would silently drop the tangents.
         if execution.backend != "auto":
             raise RuntimeError(
@@ -96,7 +96,7 @@ def generate(weights: Weights, latents: Tensor, n_steps: int, execution: Executi
     if backend == "torch":
         with torch.autocast(latents.device.type, enabled=False):
             return reference.generate(tensors, latents, n_steps, structure)
-    arguments = (*tensors, latents, n_steps, *structure[:4])
+    arguments = (*tensors, latents, n_steps, *structure[:5])
     if torch.compiler.is_compiling():  # cannot trace context variables
         drawn = operators.differentiable_generate(*arguments)
     else:
@@ -151,8 +151,9 @@ def search(
 
 
 def _usable_structure(weights: Weights) -> Structure:
-    latent, output, *more = weights.structure
-    return Structure(latent, output, *(None if t is None else _usable([t])[0] for t in more))
+    latent, output, cell, *more = weights.structure
+    usable = (None if t is None else _usable([t])[0] for t in more)
+    return Structure(latent, output, cell, *usable)
 
 
 def train(
@@ -232,6 +233,7 @@ def _run_on_cpu(
 ) -> Sequence[Tensor]:
     """Run an operator that has no CUDA kernel; under "auto", a GPU's tensors visit the CPU."""
     device, tensors = weights.device, [*weights, *fleet]
+    operators.require_lstm(name, weights.structure)
     if not weights.structure.is_plain:
         raise ValueError(
             f"{name}: this training is for modules that see the latent at the first step and have "

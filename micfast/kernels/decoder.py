@@ -10,16 +10,17 @@ from typing import Any
 
 from micfast.settings import Settings, check_choice, check_flag
 
-__all__ = ["LATENTS", "OUTPUTS", "Decoder"]
+__all__ = ["CELLS", "LATENTS", "OUTPUTS", "Decoder"]
 
 # In the order of csrc/problem.h.
 LATENTS = ("first", "every", "state", "tanh_state")
 OUTPUTS = ("identity", "tanh", "sigmoid", "exp", "softplus")
+CELLS = ("lstm", "gru")
 
 
 @dataclass(frozen=True)
 class Decoder(Settings):
-    """The structure of a decoder with one LSTM layer and a linear read-out.
+    """The structure of a decoder with one recurrent layer and a linear read-out.
 
     Parameters
     ----------
@@ -32,22 +33,27 @@ class Decoder(Settings):
     feeds_back : bool
         Whether each step's read-out is the next step's input (beside the latent, where that enters
         at every step). Of modules alone: in :class:`Weights` it is expressed by other weights.
+    cell : {"lstm", "gru"}
+        The layer's cell, that of ``nn.LSTM`` or ``nn.GRU``. GRUs are drawn and inverted on the CPU;
+        micfast does not train them.
 
     Examples
     --------
     >>> from micfast import Decoder
     >>> Decoder(latent="every", output="tanh")
-    Decoder(latent='every', output='tanh', feeds_back=False)
+    Decoder(latent='every', output='tanh', feeds_back=False, cell='lstm')
     """
 
     latent: str = "first"
     output: str = "identity"
     feeds_back: bool = False
+    cell: str = "lstm"
 
     def __post_init__(self) -> None:
         check_choice("Decoder", "latent", self.latent, LATENTS)
         check_choice("Decoder", "output", self.output, OUTPUTS)
         check_flag("Decoder", "feeds_back", self.feeds_back)
+        check_choice("Decoder", "cell", self.cell, CELLS)
 
     @property
     def sets_state(self) -> bool:

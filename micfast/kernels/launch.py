@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from micfast.kernels import backend
-from micfast.kernels.decoder import LATENTS, OUTPUTS
+from micfast.kernels.decoder import CELLS, LATENTS, OUTPUTS
 from micfast.kernels.reference import Structure
 from micfast.progress import Report
 
@@ -71,7 +71,7 @@ def addresses(tensors: Iterable[Tensor]) -> list[int]:
 
 def weight_arguments(
     weights: Sequence[Tensor], structure: Structure
-) -> tuple[list[int], tuple[int, int, int]]:
+) -> tuple[list[int], tuple[int, int, int, int]]:
     """Dense weights and structure as ``WeightArguments`` of ``csrc/bindings/arguments.h``.
 
     Raises
@@ -81,12 +81,14 @@ def weight_arguments(
     """
     if weights[0].is_cuda and not structure.is_plain:
         raise RuntimeError(
-            "the CUDA kernels draw with the latent as first input and nothing after the read-out; "
-            f"got latent={structure.latent!r}, output={structure.output!r} or further biases"
+            "the CUDA kernels draw an LSTM with the latent as first input and nothing after the "
+            f"read-out; got latent={structure.latent!r}, output={structure.output!r}, "
+            f"cell={structure.cell!r} or further biases"
         )
     n_states = weights[0].shape[1] // weights[1].shape[2] if structure.sets_state else 1
-    codes = LATENTS.index(structure.latent), OUTPUTS.index(structure.output), n_states
-    more = [0 if tensor is None else tensor.data_ptr() for tensor in structure[2:]]
+    latent, output, cell, *further = structure
+    more = [0 if tensor is None else tensor.data_ptr() for tensor in further]
+    codes = LATENTS.index(latent), OUTPUTS.index(output), n_states, CELLS.index(cell)
     return [*addresses(weights), *more], codes
 
 

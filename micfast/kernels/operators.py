@@ -28,19 +28,20 @@ from micfast.kernels.definition import (
 from micfast.kernels.reference import Objective, Structure
 from micfast.kernels.weights import check_weights
 
-__all__ = ["check_train", "differentiable_generate"]
+__all__ = ["check_train", "differentiable_generate", "require_lstm"]
 
 _SIX_TENSORS = "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 _EIGHT_TENSORS = _SIX_TENSORS.replace(")", ", Tensor, Tensor)")
 # Where the latent enters, what follows the read-out, and further weights. The affine map by
 # constants after `generate` is torch's.
-_DRAWN = 'str latent="first", str output="identity", Tensor? b_first=None, Tensor? b_state=None'
+_KIND = 'str latent="first", str output="identity", str cell="lstm"'
+_DRAWN = f"{_KIND}, Tensor? b_first=None, Tensor? b_state=None"
 _STRUCTURE = f"{_DRAWN}, Tensor? scale=None, Tensor? shift=None"
 
 
 def _dense(structure: Structure, *tensors: Tensor) -> tuple[Structure, list[Tensor]]:
-    more = [None if t is None else launch.dense(t)[0] for t in structure[2:]]
-    return Structure(structure.latent, structure.output, *more), launch.dense(*tensors)
+    more = [None if t is None else launch.dense(t)[0] for t in structure[3:]]
+    return Structure(*structure[:3], *more), launch.dense(*tensors)
 
 
 def _like(structure: Structure, W_ih: Tensor) -> tuple[Tensor, ...]:
@@ -125,20 +126,21 @@ def _generate_backward(*arguments: Any) -> tuple[Tensor, ...]:
 
 
 # -- derivatives of generate -----------------------------------------------------------------------
-# `inputs` of an operator are six tensors, the number of steps or d_outputs, latent, output, b_first
-# and b_state; `tensors` are those of them that can be differentiated and are there.
+# `inputs` of an operator are six tensors, the number of steps or d_outputs, latent, output and cell
+# (its kind), b_first and b_state; `tensors` are those of them that can be differentiated and are
+# there.
 
 
 def _generate_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    latent, output_map, b_first, b_state = _drawn(inputs[7:])
+    *kind, b_first, b_state = _drawn(inputs[7:])
     ctx.save_for_backward(*inputs[:6], b_first, b_state)
     ctx.save_for_forward(*inputs[:6], b_first, b_state)
-    ctx.n_steps, ctx.kind = output.shape[2], (latent, output_map)
+    ctx.n_steps, ctx.kind = output.shape[2], tuple(kind)
 
 
 def _drawn(rest: Sequence[Any]) -> tuple[Any, ...]:
-    """Latent, output, b_first, b_state, with their defaults."""
-    return tuple(Structure(*rest)[:4])
+    """Latent, output, cell, b_first, b_state, with their defaults."""
+    return tuple(Structure(*rest)[:5])
 
 
 def _generate_vjp(ctx: Any, d_outputs: Tensor) -> tuple:
@@ -150,7 +152,7 @@ def _generate_vjp(ctx: Any, d_outputs: Tensor) -> tuple:
 def _gradients(found: Sequence[Tensor]) -> tuple:
     """Gradients of the inputs of ``generate``."""
     more = [tensor if tensor.numel() else None for tensor in found[6:]]
-    return (*found[:6], None, None, None, *more)
+    return (*found[:6], None, None, None, None, *more)
 
 
 torch.library.register_autograd("micfast::generate", _generate_vjp, setup_context=_generate_setup)
@@ -161,7 +163,7 @@ def _present(tensors: Sequence[Tensor | None]) -> list[Tensor]:
 
 
 def _reference_of(
-    n_steps: int, kind: tuple[str, str], more: Sequence[Tensor | None]
+    n_steps: int, kind: tuple[str, str, str], more: Sequence[Tensor | None]
 ) -> Callable[..., Tensor]:
     """The reference as a function of the tensors that are there; ``more`` says which."""
 
@@ -190,7 +192,7 @@ def _jvp(
 
 
 def _reference_vjp(
-    kind: tuple[str, str], more: Sequence[Tensor | None]
+    kind: tuple[str, str, str], more: Sequence[Tensor | None]
 ) -> Callable[..., tuple[Tensor, ...]]:
     """``generate_backward`` in PyTorch, which can be differentiated once more.
 
@@ -209,11 +211,11 @@ def _reference_vjp(
 
 
 def _backward_setup(ctx: Any, inputs: tuple, output: tuple) -> None:
-    latent, output_map, b_first, b_state = _drawn(inputs[7:])
+    *kind, b_first, b_state = _drawn(inputs[7:])
     tensors = (*inputs[:6], b_first, b_state, inputs[6])
     ctx.save_for_backward(*tensors)
     ctx.save_for_forward(*tensors)
-    ctx.kind = latent, output_map
+    ctx.kind = tuple(kind)
 
 
 def _backward_vjp(ctx: Any, *d_gradients: Tensor) -> tuple:
@@ -221,7 +223,7 @@ def _backward_vjp(ctx: Any, *d_gradients: Tensor) -> tuple:
     function = _reference_vjp(ctx.kind, saved[6:8])
     found = iter(_vjp(function, _present(saved), d_gradients))
     aligned = [None if tensor is None else next(found) for tensor in saved]
-    return (*aligned[:6], aligned[8], None, None, *aligned[6:8])
+    return (*aligned[:6], aligned[8], None, None, None, *aligned[6:8])
 
 
 torch.library.register_autograd(
@@ -265,7 +267,7 @@ class _Generate(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        saved, all_tangents = ctx.saved_tensors, (*tangents[:6], *tangents[9:])
+        saved, all_tangents = ctx.saved_tensors, (*tangents[:6], *tangents[10:])
         there = [i for i, tensor in enumerate(saved) if tensor is not None]
         return _jvp(
             _reference_of(ctx.n_steps, ctx.kind, saved[6:]),
@@ -275,15 +277,16 @@ class _Generate(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, *arguments: Any) -> tuple[Tensor, int]:
-        tensors, n_steps, structure = arguments[:6], arguments[6], arguments[7:9]
-        more, dims = arguments[9:], (*in_dims[:5], *in_dims[9:])
+        tensors, n_steps, kind = arguments[:6], arguments[6], arguments[7:10]
+        more, dims = arguments[10:], (*in_dims[:5], *in_dims[10:])
         if all(dim is None for dim in dims):  # more latents for the same modules
             *weights, latents = tensors
             latents = latents.movedim(in_dims[5], 1)
-            outputs = _Generate.apply(*weights, latents.flatten(1, 2), n_steps, *structure, *more)
+            outputs = _Generate.apply(*weights, latents.flatten(1, 2), n_steps, *kind, *more)
             return outputs.unflatten(1, latents.shape[1:3]), 1
-        merged = _modules_of_batch(info.batch_size, (*in_dims[:6], *in_dims[9:]), (*tensors, *more))
-        outputs = _Generate.apply(*merged[:6], n_steps, *structure, *merged[6:])
+        dims = (*in_dims[:6], *in_dims[10:])
+        merged = _modules_of_batch(info.batch_size, dims, (*tensors, *more))
+        outputs = _Generate.apply(*merged[:6], n_steps, *kind, *merged[6:])
         return outputs.unflatten(0, (info.batch_size, -1)), 0
 
 
@@ -300,7 +303,7 @@ class _GenerateBackward(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
         saved = ctx.saved_tensors
-        all_tangents = (*tangents[:6], *tangents[9:], tangents[6])
+        all_tangents = (*tangents[:6], *tangents[10:], tangents[6])
         there = [i for i, tensor in enumerate(saved) if tensor is not None]
         return _jvp(
             _reference_vjp(ctx.kind, saved[6:8]),
@@ -314,9 +317,9 @@ class _GenerateBackward(torch.autograd.Function):
     ) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
         # Always as further modules: latents of one module would have their gradients summed.
         merged = _modules_of_batch(
-            info.batch_size, (*in_dims[:7], *in_dims[9:]), (*arguments[:7], *arguments[9:])
+            info.batch_size, (*in_dims[:7], *in_dims[10:]), (*arguments[:7], *arguments[10:])
         )
-        gradients = _GenerateBackward.apply(*merged[:7], *arguments[7:9], *merged[7:])
+        gradients = _GenerateBackward.apply(*merged[:7], *arguments[7:10], *merged[7:])
         split = [g.unflatten(0, (info.batch_size, -1)) if g.numel() else g for g in gradients]
         return tuple(split), tuple(0 if g.numel() else None for g in gradients)
 
@@ -474,8 +477,8 @@ def _optional(
 ) -> tuple[bool, Structure, Objective, list[Any]]:
     """The arguments from omit_nan on, some of which may be left out; the last have `defaults`."""
     omit_nan = bool(arguments and arguments[0])
-    structure, objective = Structure(*arguments[1:7]), Objective(*arguments[7:11])
-    return omit_nan, structure, objective, [*arguments[11:], *defaults[len(arguments[11:]) :]]
+    structure, objective = Structure(*arguments[1:8]), Objective(*arguments[8:12])
+    return omit_nan, structure, objective, [*arguments[12:], *defaults[len(arguments[12:]) :]]
 
 
 @operator(
@@ -574,6 +577,20 @@ def _train(*arguments: Any) -> tuple[Tensor, ...]:
     return (*trained, loss_curve, *more)
 
 
+def require_lstm(where: str, structure: Structure) -> None:
+    """Refuse to train another cell.
+
+    Raises
+    ------
+    ValueError
+    """
+    if structure.cell != "lstm":
+        raise ValueError(
+            f"{where}: modules to train must have the cell 'lstm', got {structure.cell!r}; train "
+            "others in PyTorch, and pass them to GeneratorBank.from_modules"
+        )
+
+
 def check_train(
     weights: Sequence[Tensor],
     fleet: Sequence[Tensor],
@@ -594,6 +611,7 @@ def check_train(
         type are missing.
     """
     type_sets, set_index, noise_in, noise_out, seeds = fleet
+    require_lstm("train", structure)
     M, H, K, O = check_weights("train", weights, structure)
     shape = "(S, K, V, T, O)"
     check_shape("train", "type_sets", type_sets, weights[0], shape, None, K, None, None, O)

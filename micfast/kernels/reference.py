@@ -1,10 +1,10 @@
 """The definition of micfast's algorithm in plain PyTorch: generate and invert.
 
 Every kernel is tested against this file. It is written to be read, and runs on any torch device in
-float32 and float64. What is minimised is in ``reference_objective.py``, the only import from
-micfast; training is defined in ``reference_training.py``. Shapes and equations:
-``docs/conventions.md``. Letters: M modules, N targets, T time steps, H hidden units, K inputs
-(types), O outputs, I iterations.
+float32 and float64. The cells are in ``reference_cells.py``, what is minimised is in
+``reference_objective.py``, the only imports from micfast; training is defined in
+``reference_training.py``. Shapes and equations: ``docs/conventions.md``. Letters: M modules, N
+targets, T time steps, H hidden units, K inputs (types), O outputs, I iterations.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from micfast.kernels.reference_cells import CELLS
 from micfast.kernels.reference_objective import (
     Objective,
     mean_squared_error,
@@ -73,11 +74,13 @@ class Structure(NamedTuple):
 
     ``latent`` says where the latent enters: "first" and "every" (input of that step, through
     W_ih), "state" and "tanh_state" (the initial state is W_ih z + b_state, or its tanh: h_0 alone,
-    or h_0 and then c_0). ``output`` is the map that follows the read-out.
+    or h_0 and then c_0). ``output`` is the map that follows the read-out; ``cell`` one of
+    ``reference_cells.CELLS``.
     """
 
     latent: str = "first"
     output: str = "identity"
+    cell: str = "lstm"
     b_first: Tensor | None = None  # (M, 4H), added to b in the first step
     b_state: Tensor | None = None  # (M, H) or (M, 2H)
     scale: Tensor | None = None  # (M, O), of the mapped outputs
@@ -91,7 +94,7 @@ class Structure(NamedTuple):
     @property
     def is_plain(self) -> bool:
         """Whether this is the paper's decoder."""
-        return self[:2] == ("first", "identity") and all(tensor is None for tensor in self[2:])
+        return self[:3] == ("first", "identity", "lstm") and all(t is None for t in self[3:])
 
 
 _PLAIN = Structure()
@@ -126,7 +129,7 @@ def _initial_state(
     if structure.latent == "tanh_state":
         state = torch.tanh(state)
     h, c = state[..., :hidden_size], state[..., hidden_size:]
-    return h, c if c.shape[-1] else zero
+    return h, h if structure.cell == "gru" else c if c.shape[-1] else zero
 
 
 def _constants(structure: Structure) -> tuple[Tensor | float, Tensor | float]:
@@ -149,7 +152,8 @@ def generate(
     ----------
     weights : five Tensors
         W_ih (M, 4H, K), W_hh (M, 4H, H), b (M, 4H), W_out (M, O, H), b_out (M, O) of M modules;
-        gate blocks in the order i, f, g, o; ``b`` is the sum of torch's two bias vectors.
+        gate blocks in the order i, f, g, o; ``b`` is the sum of torch's two bias vectors. Of a GRU
+        r, z, and the two parts of n: what the input adds, and what the state adds and r scales.
     latents : Tensor of shape (M, N, K)
         Input at the first time step; the input of every later step is zero (or see `structure`).
     n_steps : int
@@ -182,9 +186,7 @@ def generate(
             a = a + structure.b_first[:, None, :]
         if structure.latent == "every" or (t == 0 and structure.latent == "first"):
             a = a + latents @ W_ih.mT
-        a_i, a_f, a_g, a_o = a.chunk(4, dim=-1)
-        c = torch.sigmoid(a_f) * c + torch.sigmoid(a_i) * torch.tanh(a_g)
-        h = torch.sigmoid(a_o) * torch.tanh(c)
+        h, c = CELLS[structure.cell].step(a, c)
         outputs.append(h @ W_out.mT + b_out[:, None, :])
     drawn = torch.stack(outputs, dim=2)
     if structure.output != "identity":
@@ -219,6 +221,7 @@ def generate_with_derivatives(
         dh, dc = dh + from_latent[..., :H], dc + from_latent[..., H:] if W_ih.shape[1] > H else dc
         if structure.latent == "tanh_state":
             dh, dc = dh * (1 - h.square()), dc * (1 - c.square())
+        dc = dh if structure.cell == "gru" else dc
     outputs, derivatives = [], []
     for t in range(n_steps):
         a, da = h @ W_hh.mT + b[:, None, :], dh @ W_hh.mT
@@ -227,14 +230,7 @@ def generate_with_derivatives(
         if structure.latent == "every" or (t == 0 and structure.latent == "first"):
             a = a + latents @ W_ih.mT
             da = da + from_latent
-        a_i, a_f, a_g, a_o = a.chunk(4, dim=-1)
-        da_i, da_f, da_g, da_o = da.chunk(4, dim=-1)
-        i, f, g, o = torch.sigmoid(a_i), torch.sigmoid(a_f), torch.tanh(a_g), torch.sigmoid(a_o)
-        dc = f * dc + f * (1 - f) * c * da_f + i * (1 - i) * g * da_i + i * (1 - g.square()) * da_g
-        c = f * c + i * g
-        tanh_c = torch.tanh(c)
-        dh = o * (1 - tanh_c.square()) * dc + o * (1 - o) * tanh_c * da_o
-        h = o * tanh_c
+        h, c, dh, dc = CELLS[structure.cell].step_along(a, c, da, dc)
         outputs.append(h @ W_out.mT + b_out[:, None, :])
         derivatives.append(dh @ W_out.mT)
     x, dx = torch.stack(outputs, dim=2), torch.stack(derivatives, dim=3).movedim(0, -1)

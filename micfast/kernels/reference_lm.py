@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from micfast.kernels.reference_cells import CELLS
 from micfast.kernels.reference_projected import (
     LEAST_BIAS_CURVATURE,
     ReadOut,
@@ -106,15 +107,7 @@ class _Module:
             # What a pre-activation changes by directly: the input of its own weight.
             inputs = (x if t == 0 else torch.zeros_like(x), h, torch.ones_like(h[:, :1]))
             da += torch.cat([torch.einsum("gr,lj->gjlr", eye, v).flatten(0, 1) for v in inputs])
-            a_i, a_f, a_g, a_o = a.chunk(4, dim=-1)
-            da_i, da_f, da_g, da_o = da.chunk(4, dim=-1)
-            i, f, g, o = torch.sigmoid(a_i), torch.sigmoid(a_f), torch.tanh(a_g), torch.sigmoid(a_o)
-            dc = f * dc + f * (1 - f) * c * da_f + i * (1 - i) * g * da_i
-            dc += i * (1 - g.square()) * da_g
-            c = f * c + i * g
-            tanh_c = torch.tanh(c)
-            dh = o * (1 - tanh_c.square()) * dc + o * (1 - o) * tanh_c * da_o
-            h = o * tanh_c
+            h, c, dh, dc = CELLS["lstm"].step_along(a, c, da, dc)
             by_step.append(dh)
         return torch.stack(by_step).permute(2, 0, 3, 1)
 

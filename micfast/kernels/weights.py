@@ -43,7 +43,8 @@ class Weights:
     W_ih, W_hh, b, W_out, b_out : Tensor
         Shapes (M, 4H, K), (M, 4H, H), (M, 4H), (M, O, H), (M, O), all float32 or all float64, on
         one device. Gate blocks in the order i, f, g, o; ``b`` is the sum of torch's two bias
-        vectors.
+        vectors. Those of a GRU: r, z, and n twice, what the input adds (so in ``W_hh`` zeros,
+        unless outputs are fed back) and what the state adds (so in ``W_ih`` zeros).
 
     Attributes
     ----------
@@ -131,7 +132,7 @@ class Weights:
     def structure(self) -> Structure:
         """All but the five tensors, as the operators and their reference take it."""
         more = self.b_first, self.b_state, self.scale, self.shift
-        return Structure(self.decoder.latent, self.decoder.output, *more)
+        return Structure(self.decoder.latent, self.decoder.output, self.decoder.cell, *more)
 
     # -- new weights from these ------------------------------------------------------------------
 
@@ -183,7 +184,7 @@ class Weights:
         """
         parts = list(parts)
         _check_alike(parts)
-        if all(part.structure[2:] == (None,) * len(_MORE) for part in parts):
+        if all(part.structure[3:] == (None,) * len(_MORE) for part in parts):
             tensors = zip(*parts, strict=True)
             return cls(*(torch.cat(list(part)) for part in tensors), decoder=parts[0].decoder)
         joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in _NAMES}
@@ -243,7 +244,7 @@ def check_weights(
     """
     structure = Structure() if structure is None else structure
     W_ih, W_hh, _, W_out, _ = tensors
-    more = [(n, t) for n, t in zip(_MORE, structure[2:], strict=True) if t is not None]
+    more = [(n, t) for n, t in zip(_MORE, structure[3:], strict=True) if t is not None]
     for name, tensor in (*zip(_NAMES, tensors, strict=True), *more):
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{where}: {name} must be a tensor, got {type(tensor).__name__}")
@@ -268,10 +269,11 @@ def check_weights(
     R = 4 * H
     if structure.sets_state:
         R = W_ih.shape[1]
-        if R not in (H, 2 * H):
+        if R != H and (R != 2 * H or structure.cell == "gru"):
+            rows = "hidden_size" if structure.cell == "gru" else "hidden_size or 2*hidden_size"
             raise ValueError(
-                f"{where}: W_ih must have shape (n_modules, hidden_size or 2*hidden_size, "
-                f"input_size) where the latent sets the initial state, got {tuple(W_ih.shape)}"
+                f"{where}: W_ih must have shape (n_modules, {rows}, input_size) where the latent "
+                f"sets the initial state, got {tuple(W_ih.shape)}"
             )
     elif structure.b_state is not None:
         raise ValueError(f"{where}: b_state must be None unless the latent sets the initial state")

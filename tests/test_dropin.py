@@ -7,6 +7,7 @@ import time
 import warnings
 
 import dropin_zoo as zoo
+import dropin_zoo_cells as cells
 import numpy as np
 import pytest
 import torch
@@ -32,7 +33,7 @@ def build(make):
 
 
 def targets_for(module, n_targets=3, n_steps=T):
-    hidden = next(m for m in module.modules() if isinstance(m, nn.LSTM)).hidden_size
+    hidden = next(m for m in module.modules() if hasattr(m, "hidden_size")).hidden_size
     linears = [m for m in module.modules() if isinstance(m, nn.Linear)]
     n_outputs = [m.out_features for m in linears if m.in_features == hidden][-1]
     return torch.randn(n_targets, n_steps, n_outputs, generator=torch.Generator().manual_seed(1))
@@ -580,12 +581,6 @@ class Autoencoder(nn.Module):
         self.encoder, self.decoder = nn.LSTM(O, H), Base()
 
 
-class Cell(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.cell, self.head = nn.LSTMCell(K, H), nn.Linear(H, O)
-
-
 class ToScript(nn.Module):
     def __init__(self):
         super().__init__()
@@ -623,9 +618,8 @@ def mixed():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Base(lstm=nn.GRU), r"nn\.GRU 'rnn'.*only the LSTM"),
-        (lambda: Base(lstm=nn.RNN), r"nn\.RNN 'rnn'"),
-        (Cell, r"nn\.LSTMCell 'cell'.*micfast\.Generator"),
+        (cells.Gru, "has cell gru, module 0 has lstm; make one call per cell"),
+        (lambda: Base(lstm=nn.RNN), r"nn\.RNN 'rnn'.*only the LSTM and the GRU"),
         (Autoencoder, r"2 x nn\.LSTM \('encoder', 'decoder.rnn'\).*pass module\.decoder"),
         (lambda: torch.jit.script(ToScript()), "TorchScript"),
         (Quantized, "quantized LSTM 'rnn'.*before it was quantized"),
@@ -702,8 +696,8 @@ def test_state_dicts_of_other_names():
     ("state", "message"),
     [
         (Autoencoder().state_dict(), "one nn.LSTM, got 2: 'encoder', 'decoder.rnn'"),
-        (Cell().state_dict(), "nn.LSTMCell"),
-        (Base(lstm=nn.GRU).state_dict(), "nn.GRU"),
+        (cells.LstmCell().state_dict(), "nn.LSTMCell"),
+        (cells.Gru().state_dict(), r"nn\.GRU; load it .*from_modules"),
         (
             nn.ModuleList([nn.LSTM(K, H), nn.Linear(H, O), nn.Linear(O, O)]).state_dict(),
             "load_state_dict",

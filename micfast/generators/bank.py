@@ -124,8 +124,8 @@ class GeneratorBank:
         ----------
         modules : nn.Module, iterable of nn.Module, or mapping of str to nn.Module
             One module, or several (``nn.ModuleList`` included; the keys of a ``nn.ModuleDict`` or
-            dict are the classes). Each contains exactly one ``nn.LSTM`` (one layer, one
-            direction, no projection; with or without bias; either ``batch_first``), one
+            dict are the classes). Each contains exactly one ``nn.LSTM`` or ``nn.GRU`` (one layer,
+            one direction, no projection; with or without bias; either ``batch_first``) or cell, one
             ``nn.Linear`` that reads its hidden state, at most two that turn the latent into its
             input or initial state, and no other parameter.
         classes, metadata
@@ -537,8 +537,8 @@ class GeneratorBank:
         """
         if not self.weights.structure.is_plain:
             raise ValueError(
-                "GeneratorBank.to_modules: micfast.Generator draws with the latent as first input "
-                f"and nothing after the read-out, which {self!r} does not"
+                "GeneratorBank.to_modules: micfast.Generator is an LSTM with the latent as first "
+                f"input and nothing after the read-out, which {self!r} is not"
             )
         return torch_modules.modules_of_weights(self.weights)
 

@@ -50,7 +50,7 @@ def read_state_dict(state: Any, where: str) -> tuple[Tensor, ...]:
     W_ih, W_hh = state[keys[0]].detach(), state[keys[1]].detach()
     W_out = state[keys[4]].detach()
     if W_ih.shape[0] == 3 * W_hh.shape[1]:
-        raise ValueError(f"{where}: {keys[0]} is that of an nn.GRU; only the LSTM can be inverted")
+        raise ValueError(f"{where}: {keys[0]} is that of an nn.GRU; {_LOAD}")
     b, b_out = W_hh.new_zeros(W_hh.shape[0]), W_out.new_zeros(W_out.shape[0])
     if keys[2] in state:
         b_ih, b_hh = state[keys[2]].detach(), state[keys[3]].detach()

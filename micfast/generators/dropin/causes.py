@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from micfast.generators.dropin.structures import Layers
 from micfast.kernels import reference
 
 __all__ = ["USUAL_CAUSES", "likely_causes"]
@@ -22,21 +24,20 @@ _CLOSE = 2e-4
 _MOST_STEPS = 32
 
 
-def likely_causes(
-    weights: tuple[Tensor, ...], z: Tensor, theirs: Tensor, ours: Tensor
-) -> tuple[str, ...]:
+def likely_causes(layers: Layers, z: Tensor, theirs: Tensor, ours: Tensor) -> tuple[str, ...]:
     """Names of changes to micfast's model which draw what the module drew.
 
     Parameters
     ----------
-    weights : five Tensors
-        Of one module.
+    layers : Layers
+        Of one module without entries.
     z : Tensor of shape (n, K)
         The latents.
     theirs, ours : Tensor of shape (n, T, O)
         The module's drawing and micfast's.
     """
-    tensors = [tensor.detach().double() for tensor in weights]
+    tensors = [tensor.detach().double() for tensor in layers[:5]]
+    draw = partial(_draw, tensors, reference.Structure(cell=layers.cell))
     z, theirs, ours = z.double(), theirs.double(), ours.double()
     if not torch.isfinite(theirs).all():
         return ("values that are not finite",)
@@ -44,7 +45,7 @@ def likely_causes(
     return tuple(
         name
         for name, drawn in chain(
-            _after(theirs, ours), _within(tensors, z, min(ours.shape[1], _MOST_STEPS))
+            _after(theirs, ours), _within(draw, z, min(ours.shape[1], _MOST_STEPS))
         )
         if (drawn - theirs[:, : drawn.shape[1]]).abs().max() <= _CLOSE * scale
     )
@@ -59,15 +60,17 @@ def _after(theirs: Tensor, ours: Tensor) -> Iterator[tuple[str, Tensor]]:
     yield "outputs in reverse order", ours.flip(1)
 
 
-def _within(weights: list[Tensor], z: Tensor, n_steps: int) -> Iterator[tuple[str, Tensor]]:
-    """What may be fed to nn.LSTM."""
-    later = _draw(weights, z, n_steps + 1)
+def _within(
+    draw: Callable[[Tensor, int], Tensor], z: Tensor, n_steps: int
+) -> Iterator[tuple[str, Tensor]]:
+    """What may be fed to the recurrent layer."""
+    later = draw(z, n_steps + 1)
     yield "the first output left out", later[:, 1:]
-    yield "every second output only", _draw(weights, z, 2 * n_steps)[:, ::2]
-    yield "softmax of the latent", _draw(weights, z.softmax(-1), n_steps)
-    yield "the latent normalised to length 1", _draw(weights, normalize(z, dim=-1), n_steps)
-    yield "tanh of the latent", _draw(weights, torch.tanh(z), n_steps)
+    yield "every second output only", draw(z, 2 * n_steps)[:, ::2]
+    yield "softmax of the latent", draw(z.softmax(-1), n_steps)
+    yield "the latent normalised to length 1", draw(normalize(z, dim=-1), n_steps)
+    yield "tanh of the latent", draw(torch.tanh(z), n_steps)
 
 
-def _draw(weights: list[Tensor], z: Tensor, n_steps: int) -> Tensor:
-    return reference.generate([tensor[None] for tensor in weights], z[None], n_steps)[0]
+def _draw(weights: list[Tensor], structure: reference.Structure, z: Tensor, n_steps: int) -> Tensor:
+    return reference.generate([tensor[None] for tensor in weights], z[None], n_steps, structure)[0]

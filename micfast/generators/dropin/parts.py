@@ -1,4 +1,4 @@
-"""The nn.LSTM and nn.Linear of each module, or a refusal that says what is there instead."""
+"""The layers of each module that micfast knows, or a refusal that says what is there instead."""
 
 from __future__ import annotations
 
@@ -17,20 +17,25 @@ from micfast.kernels.weights import DTYPES
 
 __all__ = ["Fleet", "Parts", "read_fleet"]
 
-_ACCEPTED = "an nn.Module with one nn.LSTM and one nn.Linear, or a list or dict of such modules"
+_ACCEPTED = (
+    "an nn.Module with one nn.LSTM or nn.GRU and one nn.Linear, or a list or dict of such modules"
+)
 _MOST_ENTRIES = 2
 _CELLS = (nn.RNNBase, nn.RNNCellBase)
+# What can be inverted.
+_KNOWN = (nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell)
 
 
 @dataclass(frozen=True)
 class Parts:
     """One module and the layers of it that micfast knows.
 
-    ``linear`` is the read-out; ``entries`` are layers that read the latent, two at most.
+    ``rnn`` is the recurrent layer or cell, ``linear`` the read-out; ``entries`` are layers that
+    read the latent, two at most.
     """
 
     module: nn.Module
-    lstm: nn.LSTM
+    rnn: Any
     linear: nn.Linear
     where: str
     entries: tuple[nn.Linear, ...] = ()
@@ -38,14 +43,28 @@ class Parts:
     @property
     def layers(self) -> tuple[Any, ...]:
         """All of them."""
-        return self.lstm, self.linear, *self.entries
+        return self.rnn, self.linear, *self.entries
+
+    @property
+    def cell(self) -> str:
+        """Of ``Decoder``: lstm or gru."""
+        return "gru" if isinstance(self.rnn, nn.GRU | nn.GRUCell) else "lstm"
+
+    def tensor(self, name: str) -> Any:
+        """A weight or bias of the recurrent layer, by its name in a cell."""
+        return getattr(self.rnn, name if isinstance(self.rnn, nn.RNNCellBase) else f"{name}_l0")
+
+    @property
+    def rnn_name(self) -> str:
+        """The recurrent layer's kind, for messages."""
+        return _layer_name(self.rnn)
 
     @property
     def structures(self) -> list[Structure]:
         """What these layers can be, the simplest first."""
-        sizes = self.lstm.input_size, self.lstm.hidden_size, self.linear.out_features
+        sizes = self.rnn.input_size, self.rnn.hidden_size, self.linear.out_features
         entries = tuple((layer.in_features, layer.out_features) for layer in self.entries)
-        return [*structures(*sizes, entries)]
+        return [*structures(*sizes, entries, self.cell)]
 
     @property
     def device(self) -> torch.device:
@@ -60,8 +79,8 @@ class Parts:
     @property
     def _parameter(self) -> Tensor:
         # A derived weight would be computed at each access.
-        parameter = next(self.lstm.parameters(), None)
-        return torch.as_tensor(self.lstm.weight_ih_l0) if parameter is None else parameter
+        parameter = next(self.rnn.parameters(), None)
+        return torch.as_tensor(self.tensor("weight_ih")) if parameter is None else parameter
 
 
 @dataclass(frozen=True)
@@ -79,7 +98,7 @@ class Fleet:
 
 
 def read_fleet(modules: Any, where: str) -> Fleet:
-    """Find the two layers of every module.
+    """Find the layers of every module.
 
     Parameters
     ----------
@@ -119,52 +138,54 @@ def read_fleet(modules: Any, where: str) -> Fleet:
 
 def _parts(module: Any, where: str) -> Parts:
     _require_module(module, where)
-    lstms = _named(module, nn.LSTM)
+    rnns = _named(module, _KNOWN)
     linears: list[Any] = [layer for _, layer in _named(module, nn.Linear)]
-    if len(lstms) != 1 or not linears or len(linears) > 1 + _MOST_ENTRIES:
+    if len(rnns) != 1 or not linears or len(linears) > 1 + _MOST_ENTRIES:
         raise ValueError(
-            f"{where} must contain exactly one nn.LSTM and one nn.Linear (or up to "
-            f"{_MOST_ENTRIES} more that read the latent), got {len(lstms)} and {len(linears)}"
+            f"{where} must contain exactly one nn.LSTM or nn.GRU and one nn.Linear (or up to "
+            f"{_MOST_ENTRIES} more that read the latent), got {len(rnns)} and {len(linears)}"
             f"{_what_is_there(module)}{_way_out(module)}"
         )
-    lstm: Any = lstms[0][1]
+    rnn: Any = rnns[0][1]
     for attribute, expected in (("num_layers", 1), ("bidirectional", False), ("proj_size", 0)):
-        got = getattr(lstm, attribute)
+        got = getattr(rnn, attribute, expected)
         if got != expected:
-            raise ValueError(f"{where}: nn.LSTM must have {attribute}={expected}, got {got}")
+            name = _layer_name(rnn)
+            raise ValueError(f"{where}: {name} must have {attribute}={expected}, got {got}")
     for name, p in module.named_parameters():
         if nn.parameter.is_lazy(p):
             raise ValueError(f"{where}: {name} is not initialised yet; call the module once")
-    found = _readout(module, lstm, linears, where)
-    if len(linears) == 1 and linears[0].in_features != lstm.hidden_size:
+    found = _readout(module, rnn, linears, where)
+    if len(linears) == 1 and linears[0].in_features != rnn.hidden_size:
         raise ValueError(
-            f"{where}: nn.Linear must have in_features = hidden_size = {lstm.hidden_size}, "
+            f"{where}: nn.Linear must have in_features = hidden_size = {rnn.hidden_size}, "
             f"got {linears[0].in_features}"
         )
     if found is None:
+        H, D = rnn.hidden_size, rnn.input_size
+        sizes = f"{H} or {D}" if isinstance(rnn, nn.GRU | nn.GRUCell) else f"{H}, {2 * H} or {D}"
         raise ValueError(
-            f"{where} must contain exactly one nn.LSTM and one nn.Linear that reads its hidden "
-            "state; others may turn the latent into the LSTM's input or initial state, from "
-            f"{lstm.hidden_size} or {2 * lstm.hidden_size} outputs or {lstm.input_size}, got 1 and "
-            f"{len(linears)}{_what_is_there(module)}{_way_out(module)}"
+            f"{where} must contain exactly one {_layer_name(rnn)} and one nn.Linear that reads its "
+            f"hidden state; others may turn the latent into its input or initial state, by {sizes} "
+            f"outputs, got {len(linears)} nn.Linear{_what_is_there(module)}{_way_out(module)}"
         )
     known = {id(p) for part in found.layers for p in part.parameters()}
     others = [name for name, p in module.named_parameters() if id(p) not in known]
     if others:
         raise ValueError(
-            f"{where} must have no parameters except those of its nn.LSTM and nn.Linear, "
+            f"{where} must have no parameters except those of its {found.rnn_name} and nn.Linear, "
             f"got {others}{_way_out(module)}"
         )
     _check_tensors(module, where)
     return found
 
 
-def _readout(module: Any, lstm: Any, linears: list[Any], where: str) -> Parts | None:
+def _readout(module: Any, rnn: Any, linears: list[Any], where: str) -> Parts | None:
     """Tell the read-out from the layers that read the latent: the last one that it can be."""
     for linear in reversed(linears):
         entries = tuple(layer for layer in linears if layer is not linear)
-        parts = Parts(module, lstm, linear, where, entries)
-        if linear.in_features == lstm.hidden_size and parts.structures:
+        parts = Parts(module, rnn, linear, where, entries)
+        if linear.in_features == rnn.hidden_size and parts.structures:
             return parts
     return None
 
@@ -288,7 +309,7 @@ def _quantized(layer: nn.Module) -> bool:
 
 
 def _fits(module: nn.Module) -> bool:
-    return len(_named(module, nn.LSTM)) == len(_named(module, nn.Linear)) == 1
+    return len(_named(module, _KNOWN)) == len(_named(module, nn.Linear)) == 1
 
 
 def _way_out(module: nn.Module) -> str:
@@ -303,14 +324,8 @@ def _way_out(module: nn.Module) -> str:
         return f"; pass one of {', '.join(f'module.{name}' for name in outermost)}"
     if any(map(_quantized, module.modules())):
         return "; pass the module as it was before it was quantized"
-    if _named(module, nn.LSTMCell):
-        return (
-            "; nn.LSTM computes what a loop over an nn.LSTMCell does: load the cell's weights into "
-            "a micfast.Generator as lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0 and "
-            "lstm.bias_hh_l0"
-        )
-    if _named(module, _CELLS) and not _named(module, nn.LSTM):
-        return "; only the LSTM can be inverted"
-    if isinstance(module, nn.LSTM | nn.Linear):
+    if _named(module, _CELLS) and not _named(module, _KNOWN):
+        return "; only the LSTM and the GRU can be inverted"
+    if isinstance(module, (*_KNOWN, nn.Linear)):
         return "; pass a module that holds both layers, such as nn.Sequential(lstm, linear)"
     return ""

@@ -121,10 +121,10 @@ def probe(fleet: Fleet, n_steps: int | None, decoder: Decoder | None = None) -> 
 def _build(parts: Parts) -> Any:
     """What modules that can be called in the same way have in common."""
     layers = tuple((name, type(m), m.training) for name, m in parts.module.named_modules())
-    lstm = parts.lstm
+    rnn = parts.rnn
     entries = tuple(layer.in_features for layer in parts.entries)
-    sizes = lstm.input_size, lstm.hidden_size, parts.linear.out_features, entries
-    return layers, lstm.batch_first, sizes
+    sizes = rnn.input_size, rnn.hidden_size, parts.linear.out_features, entries
+    return layers, getattr(rnn, "batch_first", None), sizes
 
 
 def options_of(parts: Parts, decoder: Decoder | None) -> list[Structure]:
@@ -138,10 +138,10 @@ def options_of(parts: Parts, decoder: Decoder | None) -> list[Structure]:
     options = [s for s in parts.structures if decoder is None or s.decoder == decoder]
     if not options:
         raise ValueError(
-            f"{parts.where}: {decoder} needs other layers than nn.LSTM({parts.lstm.input_size}, "
-            f"{parts.lstm.hidden_size}), nn.Linear({parts.linear.in_features}, "
-            f"{parts.linear.out_features}) and {len(parts.entries)} nn.Linear for the latent; or "
-            "it cannot be expressed by micfast's weights"
+            f"{parts.where}: {decoder} needs other layers than {parts.rnn_name}("
+            f"{parts.rnn.input_size}, {parts.rnn.hidden_size}), "
+            f"nn.Linear({parts.linear.in_features}, {parts.linear.out_features}) and "
+            f"{len(parts.entries)} nn.Linear for the latent; or micfast's weights can't express it"
         )
     return options
 
@@ -155,7 +155,7 @@ class _Probe:
         self.structure = self.options[0]
         self.wanted = n_steps
         self.module = own_module(parts.module)
-        self.sizes = (parts.lstm.hidden_size, parts.linear.out_features)
+        self.sizes = (parts.rnn.hidden_size, parts.linear.out_features)
         self.weights: Weights | None = None
         self.ours = torch.empty(0)
         self.reasons: list[str] = []
@@ -243,9 +243,9 @@ class _Probe:
         compared = [compare(self.weights, z, t, ours) for t in tensors]
         best = min(compared, key=lambda comparison: comparison.difference)
         if not any(comparison.agrees for comparison in compared):
-            plain = self.structure == Structure(Decoder(), K) and not layers.entries
+            plain = self.structure == Structure(Decoder(cell=layers.cell), K)
             self.evidence[call] = (
-                layers[:5] if plain else None,
+                layers if plain and not layers.entries else None,
                 z,
                 n_steps,
                 best.theirs,
@@ -327,7 +327,7 @@ class _Probe:
     def _causes(
         self,
         call: Call,
-        weights: tuple[Tensor, ...] | None,
+        layers: Layers | None,
         z: Tensor,
         n_steps: int,
         theirs: Tensor,
@@ -341,7 +341,7 @@ class _Probe:
                 return ("noise, or state kept from one call to the next",)
         except Exception:
             return ("state kept from one call to the next",)
-        return () if weights is None else likely_causes(weights, z, theirs, ours)
+        return () if layers is None else likely_causes(layers, z, theirs, ours)
 
     # -- findings --------------------------------------------------------------------------------
 

@@ -45,7 +45,6 @@ def current_layers(parts: Parts, copy: bool = True) -> Layers:
     copy : bool
         Whether to copy them, for what is put back afterwards.
     """
-    lstm: Any = parts.lstm
     for layer in parts.layers:
         for hook in _norms(layer):
             hook(layer, ())
@@ -53,16 +52,28 @@ def current_layers(parts: Parts, copy: bool = True) -> Layers:
     def own(tensor: Tensor) -> Tensor:
         return tensor.detach().clone() if copy else tensor.detach()
 
-    W_hh = own(lstm.weight_hh_l0)
-    b = W_hh.new_zeros(W_hh.shape[0])
-    if lstm.bias:
-        b = own(lstm.bias_ih_l0 + lstm.bias_hh_l0)
+    names = ["weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if parts.rnn.bias else ())]
+    W_ih, W_hh, *biases = (own(parts.tensor(name)) for name in names)
+    b_ih, b_hh = biases or 2 * [W_hh.new_zeros(len(W_hh))]
+    b = b_ih + b_hh
+    if parts.cell == "gru":
+        W_ih, W_hh, b = _four_blocks(W_ih, W_hh, b_ih, b_hh)
     linear: list[tuple[Tensor, Tensor]] = []
     for layer in (parts.linear, *parts.entries):
         weight = own(layer.weight)
         bias = weight.new_zeros(len(weight)) if layer.bias is None else own(layer.bias)
         linear.append((weight, bias))
-    return Layers(own(lstm.weight_ih_l0), W_hh, b, *linear[0], tuple(linear[1:]))
+    return Layers(W_ih, W_hh, b, *linear[0], tuple(linear[1:]), parts.cell)
+
+
+def _four_blocks(
+    W_ih: Tensor, W_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """W_ih, W_hh and b of a GRU whose n has a block for the input and one for the state."""
+    n_rows = 2 * (len(W_ih) // 3)  # of r and z
+    x, h = (t.new_zeros(len(t) - n_rows, t.shape[1]) for t in (W_ih, W_hh))
+    b = torch.cat([b_ih[:n_rows] + b_hh[:n_rows], b_ih[n_rows:], b_hh[n_rows:]])
+    return torch.cat([W_ih, x]), torch.cat([W_hh[:n_rows], h, W_hh[n_rows:]]), b
 
 
 def _norms(layer: nn.Module) -> list[Any]:

@@ -1,7 +1,7 @@
 """The structures a module may have, and its weights in micfast's model for each of them.
 
-With one LSTM layer and a linear read-out many structures are the same model in other weights: a
-latent embedded by ``nn.Linear`` and the module's own output fed back are folded into the weights,
+With one recurrent layer and a linear read-out many structures are the same model in other weights:
+a latent embedded by ``nn.Linear`` and the module's own output fed back are folded into the weights,
 exactly. Equations: ``docs/conventions.md``.
 """
 
@@ -24,7 +24,10 @@ __all__ = ["Layers", "Structure", "replace_weights", "structures", "with_affine"
 
 
 class Layers(NamedTuple):
-    """The tensors of a module's layers; ``entries`` are layers before the LSTM, (weight, bias)."""
+    """The tensors of a module's layers, those of a GRU in four blocks as in :class:`Weights`.
+
+    ``entries`` are layers before the recurrent one, (weight, bias).
+    """
 
     W_ih: Tensor
     W_hh: Tensor
@@ -32,6 +35,7 @@ class Layers(NamedTuple):
     W_out: Tensor
     b_out: Tensor
     entries: tuple[tuple[Tensor, Tensor], ...] = ()
+    cell: str = "lstm"
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,8 @@ class Structure:
     def weights(self, layers: Layers) -> Weights:
         """The module's weights in micfast's model, those of one module."""
         dtype = layers.W_ih.dtype
-        if self == Structure(Decoder(output=self.decoder.output), self.n_latents) and not (
-            layers.entries
-        ):
+        plain = Decoder(output=self.decoder.output, cell=self.decoder.cell)
+        if self == Structure(plain, self.n_latents) and not layers.entries:
             tensors = (t[None] for t in layers[:5])
             return Weights(*tensors, decoder=self.decoder)
         W_ih, W_hh, b, W_out, b_out = (tensor.double() for tensor in layers[:5])
@@ -82,7 +85,7 @@ class Structure:
             W_z, b_state = self._state(entries, len(W_hh) // 4, W_hh)
             if self.decoder.feeds_back and not self.starts_from_output:
                 # The read-out of h_0 is not fed back: the first step's recurrent weights differ.
-                if decoder.latent == "state" and self.states == (0, None):
+                if decoder == Decoder("state", decoder.output) and self.states == (0, None):
                     b_first = b_first + W_hh_first @ b_state
                     W_z, b_state = W_hh_first @ W_z, None
                     decoder = decoder.replace(latent="first")
@@ -136,7 +139,7 @@ def _without_first_output(
     """Weights with further units that take the read-out of h_0 from the gates of the first step.
 
     They start as that read-out (through tanh: as h_0), and are zero ever after, since their input
-    and output gates are shut.
+    and output gates are shut; in a GRU they become their n, which is zero.
     """
     O, H = W_out.shape
     by_h = decoder.latent == "tanh_state"
@@ -154,7 +157,7 @@ def _without_first_output(
         return torch.cat([old[:H], new, old[H:], torch.zeros_like(new[: len(old[H:]) and n])])
 
     shut = W_hh.new_zeros(4, n)
-    shut[[0, 3]] = _SHUT
+    shut[[1] if decoder.cell == "gru" else [0, 3]] = _SHUT
     return (
         states(W_z, start),
         states(b_state, bias),
@@ -182,20 +185,27 @@ def replace_weights(weights: Weights, **changes: Tensor | Decoder) -> Weights:
 
 
 def structures(
-    n_inputs: int, n_hidden: int, n_outputs: int, entries: tuple[tuple[int, int], ...]
+    n_inputs: int,
+    n_hidden: int,
+    n_outputs: int,
+    entries: tuple[tuple[int, int], ...],
+    cell: str = "lstm",
 ) -> Iterator[Structure]:
     """The structures that layers of these sizes allow, the simplest first.
 
     Parameters
     ----------
     n_inputs, n_hidden, n_outputs : int
-        Of ``nn.LSTM`` and the read-out.
+        Of the recurrent layer and the read-out.
     entries : tuple of (int, int)
         Inputs and outputs of the ``nn.Linear`` that read the latent.
+    cell : {"lstm", "gru"}
     """
     for entry in _entries(n_inputs, n_hidden, n_outputs, entries):
+        if cell == "gru" and entry.states not in ((None, None), (0, None)):  # it has no c
+            continue
         for output in OUTPUTS:
-            yield replace(entry, decoder=entry.decoder.replace(output=output))
+            yield replace(entry, decoder=entry.decoder.replace(output=output, cell=cell))
 
 
 def _entries(D: int, H: int, O: int, entries: tuple[tuple[int, int], ...]) -> Iterator[Structure]:

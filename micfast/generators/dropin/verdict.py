@@ -122,7 +122,7 @@ def _unprobed(parts: Parts, decoder: Decoder | None) -> Weights:
             f"{parts.where} has {1 + len(parts.entries)} nn.Linear: with check=False its structure "
             "must be declared, as in decoder=micfast.Decoder(latent='state')"
         )
-    options = options_of(parts, Decoder() if decoder is None else decoder)
+    options = options_of(parts, Decoder(cell=parts.cell) if decoder is None else decoder)
     return options[0].weights(fresh_layers(parts))
 
 
@@ -138,14 +138,16 @@ def _require_alike(fleet: Fleet) -> None:
     first = fleet.parts[0]
     for i, parts in enumerate(fleet.parts):
         for name, got, expected in (
-            ("hidden_size", parts.lstm.hidden_size, first.lstm.hidden_size),
-            ("input_size", parts.lstm.input_size, first.lstm.input_size),
+            ("cell", parts.cell, first.cell),
+            ("hidden_size", parts.rnn.hidden_size, first.rnn.hidden_size),
+            ("input_size", parts.rnn.input_size, first.rnn.input_size),
             ("output_size", parts.linear.out_features, first.linear.out_features),
             ("dtype", parts.dtype, first.dtype),
             ("device", parts.device, first.device),
         ):
             if got != expected:
-                way = "convert them" if name in ("dtype", "device") else "make one call per size"
+                way = f"make one call per {'cell' if name == 'cell' else 'size'}"
+                way = "convert them" if name in ("dtype", "device") else way
                 raise ValueError(
                     f"{fleet.where}: modules must have equal sizes, dtype and device: module {i} "
                     f"has {name} {got}, module 0 has {expected}; {way}"
@@ -159,7 +161,8 @@ def _contradiction(fleet: Fleet, findings: list[Finding], wrong: list[int]) -> s
     looks = f"It looks like {' or '.join(causes)}. " if causes else f"Usual causes: {USUAL_CAUSES}."
     others = f" So do {len(wrong) - 1} more: {_numbers(wrong[1:])}." if len(wrong) > 1 else ""
     return (
-        f"{fleet.where}: {_name(fleet, i)} draws something else than its nn.LSTM and nn.Linear. "
+        f"{fleet.where}: {_name(fleet, i)} draws something else than its "
+        f"{fleet.parts[i].rnn_name} and nn.Linear. "
         f"{finding.call} differs from micfast's drawing from step {finding.first_step} on, by up "
         f"to {finding.difference:.2g} of the largest value.{others} {_MODEL}. {looks.strip()} "
         "check=False inverts the two layers whatever forward does; "

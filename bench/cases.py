@@ -52,6 +52,12 @@ class DecoderCase(InversionCase):
 
     latent: str = "first"
     output: str = "identity"
+    cell: str = "lstm"
+
+    @property
+    def flop(self) -> int:
+        """As of all inversions; a GRU has three gates."""
+        return super().flop - (self.cell == "gru") * 4 * self.H**2 * self.T * self.I * self.amount
 
 
 @dataclass(frozen=True)
@@ -215,13 +221,19 @@ def make_problem(case: Case) -> Problem:
     # Twice as wide as torch starts them, so that a module's input matters as after training.
     bound = 2 / case.H**0.5
     M, H, K, O, T = case.M, case.H, case.K, case.O, case.T
-    decoder = Decoder(case.latent, case.output) if isinstance(case, DecoderCase) else Decoder()
-    R = 2 * H if decoder.sets_state else 4 * H  # h_0 and c_0, or gates
+    decoder = Decoder()
+    if isinstance(case, DecoderCase):
+        decoder = Decoder(case.latent, case.output, cell=case.cell)
+    n_states = 1 if decoder.cell == "gru" else 2  # h_0, and c_0
+    R = n_states * H if decoder.sets_state else 4 * H
     shapes = ((M, R, K), (M, 4 * H, H), (M, 4 * H), (M, O, H), (M, O))
     weights = Weights(
         *(torch.empty(shape).uniform_(-bound, bound, generator=generator) for shape in shapes),
         decoder=decoder,
     )
+    if decoder.cell == "gru":  # as torch's, see Weights
+        weights.W_hh[:, 2 * H : 3 * H] = 0
+        weights.W_ih[:, 3 * H :] = 0
     if isinstance(case, InversionCase):
         targets = _smooth_sequences(case.N, T, O, generator)
         return InversionProblem(case, weights, targets, torch.full((1, 1, K), 1 / K))

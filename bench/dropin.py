@@ -1,8 +1,9 @@
 """The drop-in beside the loop it replaces, by sizes: few targets, wide modules and all between.
 
-CPU and wall time of ``micfast.invert`` and of a batched ``nn.LSTM`` loop, both on one thread and on
-all, each at its better thread count, in one run. Beside them what the machine allows: the peak of
-FMA, and for one target of a wide module, whose steps wait for the weights, the speed of reading.
+CPU and wall time of ``micfast.invert`` and of a batched ``nn.LSTM`` or ``nn.GRU`` loop, both on one
+thread and on all, each at its better thread count, in one run. Beside them what the machine allows:
+the peak of FMA, and for one target of a wide module, whose steps wait for the weights, the speed of
+reading.
 """
 
 from __future__ import annotations
@@ -52,10 +53,11 @@ CASES = tuple(
     InversionCase(f"drop-in-{M}x{N}x{T}x{H}x{O}", M=M, N=N, H=H, K=4, O=O, T=T, I=10)
     for M, N, T, H, O in _SIZES
 )
-# Each place where the latent enters, and each map of the outputs: as a batch, and one target.
+# Each place where the latent enters, and each map of the outputs: as a batch, and one target. Then
+# GRUs.
 DECODER_CASES = tuple(
     DecoderCase(
-        f"drop-in-{latent}-{output}-{N}x{H}",
+        f"drop-in-{'gru-' * (cell == 'gru')}{latent}-{output}-{N}x{H}",
         M=1,
         N=N,
         H=H,
@@ -65,16 +67,20 @@ DECODER_CASES = tuple(
         I=10,
         latent=latent,
         output=output,
+        cell=cell,
     )
-    for latent, output in (
-        ("every", "identity"),
-        ("state", "identity"),
-        ("tanh_state", "identity"),
-        ("first", "tanh"),
-        ("first", "sigmoid"),
-        ("first", "exp"),
-        ("first", "softplus"),
-        ("every", "tanh"),
+    for cell, latent, output in (
+        ("lstm", "every", "identity"),
+        ("lstm", "state", "identity"),
+        ("lstm", "tanh_state", "identity"),
+        ("lstm", "first", "tanh"),
+        ("lstm", "first", "sigmoid"),
+        ("lstm", "first", "exp"),
+        ("lstm", "first", "softplus"),
+        ("lstm", "every", "tanh"),
+        ("gru", "first", "identity"),
+        ("gru", "every", "tanh"),
+        ("gru", "tanh_state", "identity"),
     )
     for N, H in ((1, 10), (200, 10), (200, 32))
 )
@@ -197,4 +203,5 @@ def _shares(row: Row, result: dict[str, Any]) -> str:
 def _name(row: Row) -> str:
     case = row["case"]
     kind = f"{case['latent']} {case['output']} " if "latent" in case else ""
+    kind = "gru " * (case.get("cell") == "gru") + kind
     return kind + "x".join(str(case[letter]) for letter in "MNTHO")

@@ -3,7 +3,7 @@ Invert your own decoder
 =======================
 
 Six decoders as people write them, each beside the loop that searches for its latents by hand: a
-loop with an ``nn.LSTM`` and :class:`torch.optim.Adam`, and the same in one call of
+loop with an ``nn.LSTM`` or ``nn.GRU`` and :class:`torch.optim.Adam`, and the same in one call of
 :func:`micfast.invert`.
 """
 
@@ -30,9 +30,9 @@ K, H, O, T, N_TARGETS, N_ITER = 3, 16, 2, 60, 40, 60
 class Decoder(nn.Module):
     """Draws sequences (n, n_steps, O) from latents (n, K)."""
 
-    def __init__(self, n_inputs=O):
+    def __init__(self, n_inputs=O, layer=nn.LSTM):
         super().__init__()
-        self.lstm, self.out = nn.LSTM(n_inputs, H, batch_first=True), nn.Linear(H, O)
+        self.rnn, self.out = layer(n_inputs, H, batch_first=True), nn.Linear(H, O)
 
 
 class FirstInput(Decoder):
@@ -43,17 +43,17 @@ class FirstInput(Decoder):
 
     def forward(self, z, n_steps):
         x = torch.cat([z[:, None], z.new_zeros(len(z), n_steps - 1, K)], dim=1)
-        return self.out(self.lstm(x)[0])
+        return self.out(self.rnn(x)[0])
 
 
 class EveryStep(Decoder):
-    """The latent is the input of every step; tanh."""
+    """A GRU; the latent is the input of every step; tanh."""
 
     def __init__(self):
-        super().__init__(n_inputs=K)
+        super().__init__(n_inputs=K, layer=nn.GRU)
 
     def forward(self, z, n_steps):
-        return torch.tanh(self.out(self.lstm(z[:, None].repeat(1, n_steps, 1))[0]))
+        return torch.tanh(self.out(self.rnn(z[:, None].repeat(1, n_steps, 1))[0]))
 
 
 class InitialState(Decoder):
@@ -66,7 +66,7 @@ class InitialState(Decoder):
     def forward(self, z, n_steps):
         h, c = torch.tanh(self.start(z))[None].chunk(2, dim=-1)
         inputs = z.new_zeros(len(z), n_steps, O)
-        return self.out(self.lstm(inputs, (h.contiguous(), c.contiguous()))[0])
+        return self.out(self.rnn(inputs, (h.contiguous(), c.contiguous()))[0])
 
 
 class FedBack(Decoder):
@@ -80,7 +80,7 @@ class FedBack(Decoder):
         h = self.start(z)[None]
         y, state, drawn = z.new_zeros(len(z), 1, O), (h, torch.zeros_like(h)), []
         for _ in range(n_steps):
-            output, state = self.lstm(y, state)
+            output, state = self.rnn(y, state)
             y = self.out(output)
             drawn.append(y)
         return torch.cat(drawn, dim=1)
@@ -96,7 +96,7 @@ class Embedded(Decoder):
 
     def forward(self, z, n_steps):
         x = torch.cat([self.embed(z)[:, None], z.new_zeros(len(z), n_steps - 1, 5)], dim=1)
-        return self.unit * nn.functional.softplus(self.out(self.lstm(x)[0]))
+        return self.unit * nn.functional.softplus(self.out(self.rnn(x)[0]))
 
 
 class TwoStates(Decoder):
@@ -108,7 +108,7 @@ class TwoStates(Decoder):
 
     def forward(self, z, n_steps):
         state = self.to_h(z)[None], self.to_c(z)[None]
-        return torch.sigmoid(self.out(self.lstm(z.new_zeros(len(z), n_steps, O), state)[0]))
+        return torch.sigmoid(self.out(self.rnn(z.new_zeros(len(z), n_steps, O), state)[0]))
 
 
 # %%

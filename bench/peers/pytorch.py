@@ -40,19 +40,21 @@ class TorchModule(nn.Module):
         W_ih, W_hh, b, W_out, b_out = (w[module] for w in weights)
         self.decoder = weights.decoder
         n_inputs = 1 if self.decoder.sets_state else W_ih.shape[1]
-        self.lstm = nn.LSTM(n_inputs, W_hh.shape[1])
+        H = W_hh.shape[1]
+        is_gru = self.decoder.cell == "gru"
+        self.rnn = nn.GRU(n_inputs, H) if is_gru else nn.LSTM(n_inputs, H)
         self.FC = nn.Linear(W_out.shape[1], W_out.shape[0])
-        values = {
-            "lstm.weight_ih_l0": W_ih,
-            "lstm.weight_hh_l0": W_hh,
-            "lstm.bias_ih_l0": b,
-            "lstm.bias_hh_l0": torch.zeros_like(b),
-            "FC.weight": W_out,
-            "FC.bias": b_out,
-        }
+        values = {"FC.weight": W_out, "FC.bias": b_out}
         if self.decoder.sets_state:
             self.to_state = nn.Linear(W_ih.shape[1], W_ih.shape[0], bias=False)
-            values |= {"to_state.weight": W_ih, "lstm.weight_ih_l0": torch.zeros(len(b), 1)}
+            values["to_state.weight"] = W_ih
+            W_ih = torch.zeros(len(b), 1)
+        b_hh = torch.zeros_like(b)
+        if is_gru:  # n's two blocks are one of each tensor
+            W_ih, W_hh = W_ih[: 3 * H], torch.cat([W_hh[: 2 * H], W_hh[3 * H :]])
+            b, b_hh = b[: 3 * H], torch.cat([b_hh[: 2 * H], b[3 * H :]])
+        tensors = {"weight_ih": W_ih, "weight_hh": W_hh, "bias_ih": b, "bias_hh": b_hh}
+        values |= {f"rnn.{name}_l0": tensor for name, tensor in tensors.items()}
         self.load_state_dict(values)
 
     def forward(self, z: Tensor, n_steps: int) -> Tensor:
@@ -61,14 +63,16 @@ class TorchModule(nn.Module):
         if self.decoder.sets_state:
             start = self.to_state(z)
             start = torch.tanh(start) if self.decoder.latent == "tanh_state" else start
-            h, c = start.chunk(2, dim=1)
-            state = h[None].contiguous(), c[None].contiguous()
+            if self.decoder.cell == "gru":
+                state = start[None]
+            else:
+                state = tuple(part[None].contiguous() for part in start.chunk(2, dim=1))
             x = z.new_zeros(n_steps, len(z), 1)
         elif self.decoder.latent == "every":
             x = z[None].expand(n_steps, *z.shape)
         else:
             x = torch.cat([z[None], z.new_zeros(n_steps - 1, *z.shape)])
-        drawn = self.FC(self.lstm(x, state)[0]).transpose(0, 1)
+        drawn = self.FC(self.rnn(x, state)[0]).transpose(0, 1)
         output = self.decoder.output
         if output == "identity":
             return drawn

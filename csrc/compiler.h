@@ -10,3 +10,5 @@
 #define MICFAST_DEVICE
 #endif
 #define MICFAST_LAMBDA_INLINE __attribute__((always_inline))
+// Of what runs once a job: one copy of it, instead of one in each of its callers.
+#define MICFAST_NOINLINE __attribute__((noinline))

@@ -44,7 +44,7 @@ struct PackedWeights<UnitLanes, T, Cell> {
   T* gate_x_t;  // [R, input vectors W]    gradients of what the latent enters to the latent's
   T* out_h_t;   // [chunks of unit vectors; O, vectors of the chunk W] output gradients to state
 
-  void take(Arena& arena, const Sizes& s, const Weights<T>& w = {}) {
+  MICFAST_NOINLINE void take(Arena& arena, const Sizes& s, const Weights<T>& w = {}) {
     const int64_t H = s.hidden_size, K = s.input_size, O = s.output_size;
     const int64_t units = vectors_of<T>(H) * kWidth, outputs = vectors_of<T>(O) * kWidth;
     decoder = w.decoder;
@@ -71,7 +71,7 @@ struct PackedWeights<UnitLanes, T, Cell> {
     return (first * n_rows + r * vectors) * kWidth + unit - first * kWidth;
   }
 
-  void pack(const Sizes& s, const Weights<T>& w, int64_t module, int) {
+  MICFAST_NOINLINE void pack(const Sizes& s, const Weights<T>& w, int64_t module, int) {
     const int64_t H = s.hidden_size, K = s.input_size, O = s.output_size;
     const int64_t n_vectors = vectors_of<T>(H), units = n_vectors * kWidth;
     const int64_t outputs = vectors_of<T>(O) * kWidth, inputs = vectors_of<T>(K) * kWidth;

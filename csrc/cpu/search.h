@@ -61,7 +61,7 @@ struct SearchBlock {
   // [K]. Answers what the sum of squares is to be multiplied by to be its error: one over the
   // number of values, or over the sum of their weights; NaN for a target without any or one that is
   // not finite.
-  double gather(int lane, T* target, T* z) const {
+  MICFAST_NOINLINE double gather(int lane, T* target, T* z) const {
     const Pair at = pair(lane);
     const int64_t n = at.target / p.n_starts, s = at.target % p.n_starts;
     const int64_t O = p.sizes.output_size, size = p.sizes.n_steps * O;
@@ -96,7 +96,7 @@ struct SearchBlock {
   void record_result(const T* error, const T* z) const { record(p.errors, p.latents, error, z); }
 
  private:
-  void record(T* errors, T* latents, const T* error, const T* z) const {
+  MICFAST_NOINLINE void record(T* errors, T* latents, const T* error, const T* z) const {
     const int64_t K = p.sizes.input_size;
     for (int lane = 0; lane < n_lanes(); ++lane) {
       errors[index(lane)] = error[lane];

@@ -43,7 +43,7 @@ struct PackedWeights {
   T* gate_x_t;  // [R, K]  gradients of what the latent enters to those of the latent
   T* out_h_t;   // [O, H]  output gradients to state gradient
 
-  void take(Arena& arena, const Sizes& s, const Weights<T>& w = {}) {
+  MICFAST_NOINLINE void take(Arena& arena, const Sizes& s, const Weights<T>& w = {}) {
     const int64_t H = s.hidden_size, K = s.input_size, O = s.output_size;
     decoder = w.decoder;
     maps = maps_outputs(w);
@@ -63,7 +63,7 @@ struct PackedWeights {
   }
 
   // Writes one module's weights; `lane` is 0 for shared weights.
-  void pack(const Sizes& s, const Weights<T>& w, int64_t module, int lane) {
+  MICFAST_NOINLINE void pack(const Sizes& s, const Weights<T>& w, int64_t module, int lane) {
     const int64_t H = s.hidden_size, K = s.input_size, O = s.output_size;
     const int64_t R = entry_rows(s, decoder);
     const T* W_ih = w.W_ih + module * R * K;

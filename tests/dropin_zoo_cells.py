@@ -1,4 +1,4 @@
-"""More of the zoo: GRUs, and loops over cells, as people write them."""
+"""More of the zoo: GRUs, loops over cells, and two layers, as people write them."""
 
 from __future__ import annotations
 
@@ -138,6 +138,68 @@ class LstmCellOfEvery(LstmCell):
         return torch.stack(drawn, 1)
 
 
+# -- two layers ------------------------------------------------------------------------------------
+
+
+@public(n_layers=2)
+class TwoLayers(Base):
+    def __init__(self):
+        super().__init__(lstm=lambda *sizes, **more: nn.LSTM(*sizes, num_layers=2, **more))
+
+
+@public(n_layers=2, latent="every", output="sigmoid")
+class TwoLayerGenerator(nn.Module):
+    """The latent embedded, and repeated at each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(K, 5)
+        self.rnn = nn.LSTM(5, H, num_layers=2, batch_first=True)
+        self.out = nn.Linear(H, O)
+
+    def forward(self, z, seq_len):
+        x = self.embed(z).unsqueeze(1).expand(-1, seq_len, -1)
+        return torch.sigmoid(self.out(self.rnn(x)[0]))
+
+
+@public(n_layers=2, cell="gru", latent="first")
+class TwoGruLayers(nn.Module):
+    """The latent embedded as the first input; outputs in other units, no biases."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(K, 3)
+        self.gru = nn.GRU(3, H, num_layers=2, bias=False)
+        self.out = nn.Linear(H, O)
+
+    def forward(self, z, n_steps):
+        return 3 * self.out(self.gru(first_input(self.embed(z), n_steps))[0]) + 1
+
+
+@public(n_layers=2, cell="gru", latent="tanh_state")
+class TwoGruStates(nn.Module):
+    """Both initial states by a layer and tanh."""
+
+    def __init__(self):
+        super().__init__()
+        self.start = nn.Linear(K, 2 * H)
+        self.gru, self.out = nn.GRU(1, H, num_layers=2), nn.Linear(H, O)
+
+    def forward(self, z, n_steps):
+        states = torch.tanh(self.start(z)).view(-1, 2, H).transpose(0, 1).contiguous()
+        return self.out(self.gru(z.new_zeros(n_steps, len(z), 1), states)[0])
+
+
+@public(n_layers=2, cell="gru", latent="state")
+class OneStateForBothGrus(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gru, self.out = nn.GRU(1, H, num_layers=2), nn.Linear(H, O)
+
+    def forward(self, z, n_steps):
+        return self.out(self.gru(z.new_zeros(n_steps, len(z), 1), z.repeat(2, 1, 1))[0])
+
+
 # -- wrong -----------------------------------------------------------------------------------------
 
 
@@ -145,6 +207,27 @@ class LstmCellOfEvery(LstmCell):
 class GruReluBetween(Gru):
     def forward(self, z, n_steps):
         return self.head(torch.relu(self.hidden(z, n_steps)))
+
+
+@zoo(WRONG)
+class TwoLayersFromAState(nn.Module):
+    """An LSTM's second layer can't keep its h_0 for a step."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.LSTM(K, K, num_layers=2), nn.Linear(K, O)
+
+    def forward(self, z, n_steps):
+        h = z.repeat(2, 1, 1)
+        x = z.new_zeros(n_steps, len(z), K)
+        return self.out(self.rnn(x, (h, torch.zeros_like(h)))[0])
+
+
+class TwoLayersFromALinear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.start = nn.Linear(K, H)
+        self.rnn, self.out = nn.LSTM(1, H, num_layers=2), nn.Linear(H, O)
 
 
 @zoo(WRONG)

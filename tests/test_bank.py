@@ -121,7 +121,7 @@ def test_modules_share_no_memory_with_the_bank():
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (OtherModule(num_layers=2), "num_layers=1, got 2"),
+        (OtherModule(num_layers=3), "num_layers of 1 or 2, got 3"),
         (OtherModule(bidirectional=True), "bidirectional=False, got True"),
         (OtherModule(proj_size=2), "proj_size=0, got 2"),
         (nn.Sequential(nn.LSTM(4, 3), nn.LSTM(3, 3), nn.Linear(3, 2)), "got 2 and 1"),

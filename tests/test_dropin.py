@@ -619,6 +619,8 @@ def mixed():
     ("make", "message"),
     [
         (cells.Gru, "has cell gru, module 0 has lstm; make one call per cell"),
+        (cells.TwoLayers, "has num_layers 2, module 0 has 1; make one call per number of layers"),
+        (cells.TwoLayersFromALinear, r"num_layers=2: of an nn\.LSTM its input alone"),
         (lambda: Base(lstm=nn.RNN), r"nn\.RNN 'rnn'.*only the LSTM and the GRU"),
         (Autoencoder, r"2 x nn\.LSTM \('encoder', 'decoder.rnn'\).*pass module\.decoder"),
         (lambda: torch.jit.script(ToScript()), "TorchScript"),

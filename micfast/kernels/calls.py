@@ -79,6 +79,8 @@ def _place(
 
 def generate(weights: Weights, latents: Tensor, n_steps: int, execution: Execution) -> Tensor:
     """Draw sequences (M, N, T, O) from latents (M, N, K); differentiable in every tensor."""
+    if weights.decoder.n_layers > 1:
+        return generate(weights.as_one_layer, latents, n_steps + 1, execution)[:, :, 1:]
     backend, device = _place("generate", weights, execution)
     if device != latents.device:
         moved = generate(weights.to(device=device), latents.to(device), n_steps, execution)
@@ -130,6 +132,11 @@ def search(
     ``settings`` are those before the structure, in the schema's order; ``loop`` those after the
     objective, by name, where they are not the defaults.
     """
+    if weights.decoder.n_layers > 1:
+        weights, (T, O) = weights.as_one_layer, targets.shape[-2:]
+        targets = torch.nn.functional.pad(targets, (0, 0, 1, 0))
+        counted = targets.new_ones(T, O) if objective.weights is None else objective.weights
+        objective = objective._replace(weights=torch.nn.functional.pad(counted, (0, 0, 1, 0)))
     backend, device = _place(name, weights, execution, objective.is_plain and not loop)
     if device != targets.device:
         weights, x, z = weights.to(device=device), targets.to(device), starts.to(device)
@@ -156,6 +163,15 @@ def _usable_structure(weights: Weights) -> Structure:
     return Structure(latent, output, cell, *usable)
 
 
+def _require_trainable(where: str, weights: Weights) -> None:
+    if weights.decoder.n_layers > 1:
+        raise ValueError(
+            f"{where}: modules to train must have one layer, got {weights.decoder.n_layers}; train "
+            "others in PyTorch, and pass them to GeneratorBank.from_modules"
+        )
+    operators.require_lstm(where, weights.structure)
+
+
 def train(
     weights: Weights,
     fleet: tuple[Tensor, ...],
@@ -164,6 +180,7 @@ def train(
     report: Report,
 ) -> TrainResult:
     """Run the operator ``train``: ``fleet`` and ``settings`` in the schema's order."""
+    _require_trainable("train", weights)
     backend, device = _place("train", weights, execution)
     if device != weights.device:
         moved = tuple(tensor.to(device) for tensor in fleet)
@@ -233,7 +250,7 @@ def _run_on_cpu(
 ) -> Sequence[Tensor]:
     """Run an operator that has no CUDA kernel; under "auto", a GPU's tensors visit the CPU."""
     device, tensors = weights.device, [*weights, *fleet]
-    operators.require_lstm(name, weights.structure)
+    _require_trainable(name, weights)
     if not weights.structure.is_plain:
         raise ValueError(
             f"{name}: this training is for modules that see the latent at the first step and have "

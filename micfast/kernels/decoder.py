@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from micfast.settings import Settings, check_choice, check_flag
+from micfast.settings import Settings, check_choice, check_count, check_flag
 
 __all__ = ["CELLS", "LATENTS", "OUTPUTS", "Decoder"]
 
@@ -20,7 +20,7 @@ CELLS = ("lstm", "gru")
 
 @dataclass(frozen=True)
 class Decoder(Settings):
-    """The structure of a decoder with one recurrent layer and a linear read-out.
+    """The structure of a decoder with one or two recurrent layers and a linear read-out.
 
     Parameters
     ----------
@@ -36,24 +36,30 @@ class Decoder(Settings):
     cell : {"lstm", "gru"}
         The layer's cell, that of ``nn.LSTM`` or ``nn.GRU``. GRUs are drawn and inverted on the CPU;
         micfast does not train them.
+    n_layers : {1, 2}
+        Two layers are expressed as one with the units of both, of which the second layer's lag a
+        step behind: so one step more is drawn, and the first is left out. Outputs are not fed back,
+        the latent sets no initial state unless they are GRUs, and micfast does not train them.
 
     Examples
     --------
     >>> from micfast import Decoder
     >>> Decoder(latent="every", output="tanh")
-    Decoder(latent='every', output='tanh', feeds_back=False, cell='lstm')
+    Decoder(latent='every', output='tanh', feeds_back=False, cell='lstm', n_layers=1)
     """
 
     latent: str = "first"
     output: str = "identity"
     feeds_back: bool = False
     cell: str = "lstm"
+    n_layers: int = 1
 
     def __post_init__(self) -> None:
         check_choice("Decoder", "latent", self.latent, LATENTS)
         check_choice("Decoder", "output", self.output, OUTPUTS)
         check_flag("Decoder", "feeds_back", self.feeds_back)
         check_choice("Decoder", "cell", self.cell, CELLS)
+        self.set("n_layers", check_count("Decoder", "n_layers", self.n_layers, 1, 2))
 
     @property
     def sets_state(self) -> bool:

@@ -134,6 +134,11 @@ class Weights:
         more = self.b_first, self.b_state, self.scale, self.shift
         return Structure(self.decoder.latent, self.decoder.output, self.decoder.cell, *more)
 
+    @property
+    def as_one_layer(self) -> Weights:
+        """What draws the same one step later: see ``Decoder.n_layers``."""
+        return Weights(**dict(self.named()), decoder=self.decoder.replace(n_layers=1))
+
     # -- new weights from these ------------------------------------------------------------------
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Weights:

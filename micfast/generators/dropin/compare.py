@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from micfast.generators.dropin.calls import arrangements
-from micfast.kernels import reference
+from micfast.kernels import calls, reference
+from micfast.kernels.execution import Execution
 from micfast.kernels.weights import Weights
 
 __all__ = [
@@ -85,8 +86,8 @@ def latents_for_probe(
 
 def draw(weights: Weights, z: Tensor, n_steps: int) -> Tensor:
     """What micfast draws with one module, (n, T, O)."""
-    if not weights.structure.is_plain:
-        return reference.generate(weights, z[None], n_steps, weights.structure)[0]
+    if not weights.structure.is_plain or weights.decoder.n_layers > 1:
+        return calls.generate(weights, z[None], n_steps, Execution("torch"))[0]
     # torch is the fastest for a few latents of one module
     W_ih, W_hh, b, W_out, b_out = (tensor[0] for tensor in weights)
     x = z.new_zeros(n_steps, *z.shape)

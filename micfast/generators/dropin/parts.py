@@ -50,9 +50,15 @@ class Parts:
         """Of ``Decoder``: lstm or gru."""
         return "gru" if isinstance(self.rnn, nn.GRU | nn.GRUCell) else "lstm"
 
-    def tensor(self, name: str) -> Any:
-        """A weight or bias of the recurrent layer, by its name in a cell."""
-        return getattr(self.rnn, name if isinstance(self.rnn, nn.RNNCellBase) else f"{name}_l0")
+    @property
+    def n_layers(self) -> int:
+        """Recurrent layers."""
+        return getattr(self.rnn, "num_layers", 1)
+
+    def tensor(self, name: str, layer: int = 0) -> Any:
+        """A weight or bias of a recurrent layer, by its name in a cell."""
+        is_cell = isinstance(self.rnn, nn.RNNCellBase)
+        return getattr(self.rnn, name if is_cell else f"{name}_l{layer}")
 
     @property
     def rnn_name(self) -> str:
@@ -64,7 +70,7 @@ class Parts:
         """What these layers can be, the simplest first."""
         sizes = self.rnn.input_size, self.rnn.hidden_size, self.linear.out_features
         entries = tuple((layer.in_features, layer.out_features) for layer in self.entries)
-        return [*structures(*sizes, entries, self.cell)]
+        return [*structures(*sizes, entries, self.cell, self.n_layers)]
 
     @property
     def device(self) -> torch.device:
@@ -147,10 +153,12 @@ def _parts(module: Any, where: str) -> Parts:
             f"{_what_is_there(module)}{_way_out(module)}"
         )
     rnn: Any = rnns[0][1]
-    for attribute, expected in (("num_layers", 1), ("bidirectional", False), ("proj_size", 0)):
+    name = _layer_name(rnn)
+    if getattr(rnn, "num_layers", 1) > 2:
+        raise ValueError(f"{where}: {name} must have num_layers of 1 or 2, got {rnn.num_layers}")
+    for attribute, expected in (("bidirectional", False), ("proj_size", 0)):
         got = getattr(rnn, attribute, expected)
         if got != expected:
-            name = _layer_name(rnn)
             raise ValueError(f"{where}: {name} must have {attribute}={expected}, got {got}")
     for name, p in module.named_parameters():
         if nn.parameter.is_lazy(p):
@@ -163,11 +171,13 @@ def _parts(module: Any, where: str) -> Parts:
         )
     if found is None:
         H, D = rnn.hidden_size, rnn.input_size
+        n_layers = getattr(rnn, "num_layers", 1)
+        note = "" if n_layers == 1 else f" (num_layers={n_layers}: of an nn.LSTM its input alone)"
         sizes = f"{H} or {D}" if isinstance(rnn, nn.GRU | nn.GRUCell) else f"{H}, {2 * H} or {D}"
         raise ValueError(
             f"{where} must contain exactly one {_layer_name(rnn)} and one nn.Linear that reads its "
             f"hidden state; others may turn the latent into its input or initial state, by {sizes} "
-            f"outputs, got {len(linears)} nn.Linear{_what_is_there(module)}{_way_out(module)}"
+            f"outputs{note}, got {len(linears)} nn.Linear{_what_is_there(module)}{_way_out(module)}"
         )
     known = {id(p) for part in found.layers for p in part.parameters()}
     others = [name for name, p in module.named_parameters() if id(p) not in known]

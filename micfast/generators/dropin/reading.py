@@ -13,7 +13,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from micfast.generators.dropin.parts import Parts
-from micfast.generators.dropin.structures import Layers
+from micfast.generators.dropin.structures import Layers, as_one_layer
 from micfast.generators.dropin.undisturbed import undisturbed
 
 __all__ = ["current_layers", "fresh_layers"]
@@ -53,17 +53,19 @@ def current_layers(parts: Parts, copy: bool = True) -> Layers:
         return tensor.detach().clone() if copy else tensor.detach()
 
     names = ["weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if parts.rnn.bias else ())]
-    W_ih, W_hh, *biases = (own(parts.tensor(name)) for name in names)
-    b_ih, b_hh = biases or 2 * [W_hh.new_zeros(len(W_hh))]
-    b = b_ih + b_hh
-    if parts.cell == "gru":
-        W_ih, W_hh, b = _four_blocks(W_ih, W_hh, b_ih, b_hh)
+    recurrent: list[tuple[Tensor, Tensor, Tensor]] = []
+    for i in range(parts.n_layers):
+        W_ih, W_hh, *biases = (own(parts.tensor(name, i)) for name in names)
+        b_ih, b_hh = biases or 2 * [W_hh.new_zeros(len(W_hh))]
+        as_four = _four_blocks(W_ih, W_hh, b_ih, b_hh) if parts.cell == "gru" else None
+        recurrent.append(as_four or (W_ih, W_hh, b_ih + b_hh))
     linear: list[tuple[Tensor, Tensor]] = []
     for layer in (parts.linear, *parts.entries):
         weight = own(layer.weight)
         bias = weight.new_zeros(len(weight)) if layer.bias is None else own(layer.bias)
         linear.append((weight, bias))
-    return Layers(W_ih, W_hh, b, *linear[0], tuple(linear[1:]), parts.cell)
+    layers = Layers(*recurrent[0], *linear[0], tuple(linear[1:]), parts.cell)
+    return layers if len(recurrent) == 1 else as_one_layer(layers, *recurrent[1])
 
 
 def _four_blocks(

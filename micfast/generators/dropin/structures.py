@@ -20,13 +20,14 @@ from micfast.kernels.weights import Weights
 # A gate's bias that shuts it.
 _SHUT = -1e4
 
-__all__ = ["Layers", "Structure", "replace_weights", "structures", "with_affine"]
+__all__ = ["Layers", "Structure", "as_one_layer", "replace_weights", "structures", "with_affine"]
 
 
 class Layers(NamedTuple):
     """The tensors of a module's layers, those of a GRU in four blocks as in :class:`Weights`.
 
-    ``entries`` are layers before the recurrent one, (weight, bias).
+    ``entries`` are layers before the recurrent one, (weight, bias). ``b_first`` is what two layers
+    that are expressed as one add in the first step.
     """
 
     W_ih: Tensor
@@ -36,6 +37,7 @@ class Layers(NamedTuple):
     b_out: Tensor
     entries: tuple[tuple[Tensor, Tensor], ...] = ()
     cell: str = "lstm"
+    b_first: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Structure:
     n_latents : int
         Values of a latent.
     states : tuple of two (int or None)
-        Which part of what the latent becomes is h_0, and which is c_0.
+        Which part of what the latent becomes is h_0, and which is c_0; with two layers, which part
+        is h_0 of either.
     latent_last : bool
         Where a step's input is the latent and the output before: whether the latent comes last.
     starts_from_output : bool
@@ -64,13 +67,15 @@ class Structure:
     def weights(self, layers: Layers) -> Weights:
         """The module's weights in micfast's model, those of one module."""
         dtype = layers.W_ih.dtype
-        plain = Decoder(output=self.decoder.output, cell=self.decoder.cell)
+        plain = self.decoder.replace(latent="first", feeds_back=False)
         if self == Structure(plain, self.n_latents) and not layers.entries:
             tensors = (t[None] for t in layers[:5])
-            return Weights(*tensors, decoder=self.decoder)
+            first = None if layers.b_first is None else layers.b_first[None]
+            return Weights(*tensors, decoder=self.decoder, b_first=first)
         W_ih, W_hh, b, W_out, b_out = (tensor.double() for tensor in layers[:5])
         entries = [(L.double(), bias.double()) for L, bias in layers.entries]
-        b_first, b_state = torch.zeros_like(b), None
+        b_first = torch.zeros_like(b) if layers.b_first is None else layers.b_first.double()
+        b_state = None
         decoder = self.decoder.replace(feeds_back=False)
         O, W_hh_first = len(W_out), W_hh
         W_z = W_y = W_ih
@@ -82,7 +87,8 @@ class Structure:
             if not self.starts_from_output:
                 b_first = b_first - W_y @ b_out
         if decoder.sets_state:
-            W_z, b_state = self._state(entries, len(W_hh) // 4, W_hh)
+            H = len(W_hh) // 4 // decoder.n_layers
+            W_z, b_state = self._state(entries, H, W_hh)
             if self.decoder.feeds_back and not self.starts_from_output:
                 # The read-out of h_0 is not fed back: the first step's recurrent weights differ.
                 if decoder == Decoder("state", decoder.output) and self.states == (0, None):
@@ -168,6 +174,31 @@ def _without_first_output(
     )
 
 
+def as_one_layer(layers: Layers, W_ih: Tensor, W_hh: Tensor, b: Tensor) -> Layers:
+    """Two layers as one of all their units, where the second layer, of these tensors, comes late.
+
+    At each step its units do what they should have done at the step before, from the states before.
+    In the first they keep the initial state: an LSTM's is zero, and its input gates are shut.
+    """
+    H = W_hh.shape[1]
+    keeps = b.new_zeros(4, H)
+    keeps[1 if layers.cell == "gru" else 0] = -_SHUT if layers.cell == "gru" else _SHUT
+
+    def rows(first: Tensor, second: Tensor) -> Tensor:
+        """Gate rows of all units."""
+        pairs = zip(first.chunk(4), second.chunk(4), strict=True)
+        return torch.cat([part for pair in pairs for part in pair])
+
+    first = torch.cat([layers.W_hh, torch.zeros_like(layers.W_hh)], dim=1)
+    return layers._replace(
+        W_ih=rows(layers.W_ih, layers.W_ih.new_zeros(4 * H, layers.W_ih.shape[1])),
+        W_hh=rows(first, torch.cat([W_ih, W_hh], dim=1)),
+        b=rows(layers.b, b),
+        W_out=torch.cat([torch.zeros_like(layers.W_out), layers.W_out], dim=1),
+        b_first=rows(torch.zeros_like(b), keeps.flatten()),
+    )
+
+
 def with_affine(weights: Weights, scale: Tensor, shift: Tensor) -> Weights:
     """Weights of one module whose outputs are scaled and shifted, by constants (O,) in float64."""
     dtype = weights.dtype
@@ -190,22 +221,36 @@ def structures(
     n_outputs: int,
     entries: tuple[tuple[int, int], ...],
     cell: str = "lstm",
+    n_layers: int = 1,
 ) -> Iterator[Structure]:
     """The structures that layers of these sizes allow, the simplest first.
 
     Parameters
     ----------
     n_inputs, n_hidden, n_outputs : int
-        Of the recurrent layer and the read-out.
+        Of the recurrent layer, or each of them, and the read-out.
     entries : tuple of (int, int)
         Inputs and outputs of the ``nn.Linear`` that read the latent.
     cell : {"lstm", "gru"}
+    n_layers : {1, 2}
     """
     for entry in _entries(n_inputs, n_hidden, n_outputs, entries):
-        if cell == "gru" and entry.states not in ((None, None), (0, None)):  # it has no c
+        if not _can_be(entry, cell, n_layers):
             continue
         for output in OUTPUTS:
-            yield replace(entry, decoder=entry.decoder.replace(output=output, cell=cell))
+            decoder = entry.decoder.replace(output=output, cell=cell, n_layers=n_layers)
+            yield replace(entry, decoder=decoder)
+
+
+def _can_be(entry: Structure, cell: str, n_layers: int) -> bool:
+    """Whether that cell and so many layers can be expressed."""
+    sets_state = entry.decoder.sets_state
+    if n_layers == 1:
+        return cell == "lstm" or not sets_state or entry.states == (0, None)  # a GRU has no c
+    # What is fed back would come a step late; an LSTM's h can't be kept for a step.
+    return not entry.decoder.feeds_back and (
+        not sets_state or (cell == "gru" and entry.states in ((0, 0), (0, 1)))
+    )
 
 
 def _entries(D: int, H: int, O: int, entries: tuple[tuple[int, int], ...]) -> Iterator[Structure]:

@@ -24,6 +24,7 @@ _MODEL = (
     "micfast draws with the latent as input of the first or of every step or as the initial state, "
     "and identity, tanh, sigmoid, exp or softplus after nn.Linear"
 )
+_TWO_LAYERS = "; with two layers the latent of an nn.LSTM is its input, and no output is fed back"
 _PACKAGE = str(Path(__file__).parents[2])
 
 
@@ -122,7 +123,8 @@ def _unprobed(parts: Parts, decoder: Decoder | None) -> Weights:
             f"{parts.where} has {1 + len(parts.entries)} nn.Linear: with check=False its structure "
             "must be declared, as in decoder=micfast.Decoder(latent='state')"
         )
-    options = options_of(parts, Decoder(cell=parts.cell) if decoder is None else decoder)
+    usual = Decoder(cell=parts.cell, n_layers=parts.n_layers)
+    options = options_of(parts, usual if decoder is None else decoder)
     return options[0].weights(fresh_layers(parts))
 
 
@@ -139,6 +141,7 @@ def _require_alike(fleet: Fleet) -> None:
     for i, parts in enumerate(fleet.parts):
         for name, got, expected in (
             ("cell", parts.cell, first.cell),
+            ("num_layers", parts.n_layers, first.n_layers),
             ("hidden_size", parts.rnn.hidden_size, first.rnn.hidden_size),
             ("input_size", parts.rnn.input_size, first.rnn.input_size),
             ("output_size", parts.linear.out_features, first.linear.out_features),
@@ -146,8 +149,8 @@ def _require_alike(fleet: Fleet) -> None:
             ("device", parts.device, first.device),
         ):
             if got != expected:
-                way = f"make one call per {'cell' if name == 'cell' else 'size'}"
-                way = "convert them" if name in ("dtype", "device") else way
+                kind = {"cell": "cell", "num_layers": "number of layers"}.get(name, "size")
+                way = "convert them" if name in ("dtype", "device") else f"make one call per {kind}"
                 raise ValueError(
                     f"{fleet.where}: modules must have equal sizes, dtype and device: module {i} "
                     f"has {name} {got}, module 0 has {expected}; {way}"
@@ -159,12 +162,13 @@ def _contradiction(fleet: Fleet, findings: list[Finding], wrong: list[int]) -> s
     finding = findings[i]
     causes = finding.causes
     looks = f"It looks like {' or '.join(causes)}. " if causes else f"Usual causes: {USUAL_CAUSES}."
+    two = _TWO_LAYERS if fleet.parts[i].n_layers > 1 else ""
     others = f" So do {len(wrong) - 1} more: {_numbers(wrong[1:])}." if len(wrong) > 1 else ""
     return (
         f"{fleet.where}: {_name(fleet, i)} draws something else than its "
         f"{fleet.parts[i].rnn_name} and nn.Linear. "
         f"{finding.call} differs from micfast's drawing from step {finding.first_step} on, by up "
-        f"to {finding.difference:.2g} of the largest value.{others} {_MODEL}. {looks.strip()} "
+        f"to {finding.difference:.2g} of the largest value.{others} {_MODEL}{two}. {looks.strip()} "
         "check=False inverts the two layers whatever forward does; "
         "micfast.check(modules, draw, targets) compares with your own drawing function"
     )

@@ -105,14 +105,16 @@ struct GenerateBackwardProblem {
   WeightOutputs<T> d_weights;  // out
 };
 
-// What a search minimises beside the mean squared error, and the box it stays in. Branched on once
-// an iteration, or once a step of the sequence.
+// What a search minimises beside the mean squared error, and where it stays. Branched on once an
+// iteration, or once a step of the sequence. Levenberg-Marquardt knows no sphere and no Huber loss.
 template <class T>
 struct Objective {
   const double* bounds = nullptr;      // [2, K] lowest and highest latents, or null: no box
   const T* weights = nullptr;          // [T, O] what a squared difference counts, or null: 1
   double prior_weight = 0;             // of |z - prior_mean|^2, which is added to the error
   const double* prior_mean = nullptr;  // [K], read where prior_weight is not 0
+  double radius = 0;                   // of the sphere |z| = radius, or 0: no sphere
+  double huber = 0;                    // Huber loss with this delta, or 0: squared differences
 };
 
 // What both ways of inversion share. Every target is searched from S starts, each a pair (n, s) of

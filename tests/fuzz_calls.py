@@ -169,12 +169,13 @@ def run_operators(data: bytes) -> None:
 
 
 LOSSES = [micfast.Loss(), micfast.Loss([1, 2], 0.1), micfast.Loss(None, 1, [0])]
+LOSSES += [micfast.Loss(huber=0.1)]
 SOLVERS = {
     "adam": {
         "n_iter": [2, 0, 5], "learning_rate": [0.05, 1e30], "betas": [(0.9, 0.99), (0.0, 0.0)],
         "eps": [1e-8, 1.0], "tol": [0.0, 1e-3], "unprojected_error": [False, True],
-        "constraint": ["simplex", None], "bounds": [None, (0, 1)], "schedule": [None, "cosine"],
-        "bias_correction": [False, True], "loss": LOSSES,
+        "constraint": ["simplex", None, "sphere"], "bounds": [None, (0, 1)], "radius": [1.0, 2.0],
+        "schedule": [None, "cosine"], "bias_correction": [False, True], "loss": LOSSES,
     },
     "lm": {
         "n_iter": [2, 0, 5], "damping": [0.1, 1e-9, 1e9], "tol": [0.0, 1e-3],

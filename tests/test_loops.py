@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import operators
@@ -12,6 +13,7 @@ from decoders import random_weights as random_decoder
 from helpers import ISAS, assert_same_lm_searches, needs_kernel, random_weights, torch_modules
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 from torch.testing import assert_close
 
 from micfast import Adam, Execution, GeneratorBank, LevenbergMarquardt, Loss, check, invert
@@ -40,6 +42,7 @@ class Loop:
     prior: bool
     bias_correction: bool = False
     schedule: bool = False
+    huber: bool = False
 
     def objective(self, T, K, O, dtype=torch.float64):
         rng = torch.Generator().manual_seed(T + 10 * K + 100 * O)
@@ -56,6 +59,8 @@ class Loop:
             weights if self.weighted else None,
             0.05 if self.prior else 0.0,
             drawn(K) - 0.5 if self.prior else None,
+            0.7 if self.constraint == "sphere" else None,
+            0.5 if self.huber else None,
         )
 
     def adam(self, n_iter):
@@ -64,14 +69,9 @@ class Loop:
         return loop | ({"schedule": factors} if self.schedule else {})
 
 
-loops = st.builds(
-    Loop,
-    st.sampled_from(["simplex", "box", None]),
-    st.booleans(),
-    st.booleans(),
-    st.booleans(),
-    st.booleans(),
-)
+constraints, flags = ["simplex", "box", None], st.booleans()
+loops = st.builds(Loop, st.sampled_from([*constraints, "sphere"]), *[flags] * 5)
+sums_of_squares = st.builds(Loop, st.sampled_from(constraints), flags, flags)
 gaps = st.booleans()
 
 
@@ -89,7 +89,7 @@ def drawn_problem(size, omit, dtype=torch.float64):
 @needs_kernel
 @given(size=sizes, loop=loops, omit=gaps, n_iter=st.integers(0, 4))
 def test_adam_is_the_reference(isa, size, loop, omit, n_iter):
-    """Clipping is continuous, so no rounding decides anything."""
+    """Clipping is continuous, as is all else far from 0, so no rounding decides anything."""
     arguments = (*drawn_problem(size, omit), n_iter, 0.1)
     run = {
         "return_history": True,
@@ -103,7 +103,7 @@ def test_adam_is_the_reference(isa, size, loop, omit, n_iter):
 
 
 @needs_kernel
-@given(size=sizes, loop=loops, omit=gaps, n_iter=st.integers(0, 4))
+@given(size=sizes, loop=sums_of_squares, omit=gaps, n_iter=st.integers(0, 4))
 def test_lm_is_the_reference(isa, size, loop, omit, n_iter):
     weights, targets, start = drawn_problem(size, False)
     objective = loop.objective(size[2], *size[4:])
@@ -127,8 +127,8 @@ def test_decoders_of_other_structures(structure):
     weights = random_decoder(structure, 2, H, K, O)
     targets = torch.rand(9, T, O, generator=torch.Generator().manual_seed(0)).double()
     start = torch.full((1, 1, 1, K), 0.3, dtype=torch.float64)
-    for constraint in ("box", None):
-        loop = Loop(constraint, True, True, True, True)
+    for constraint in ("box", None, "sphere"):
+        loop = Loop(constraint, True, True, True, True, huber=constraint == "sphere")
         objective = loop.objective(T, K, O)
         run = {"objective": objective, "return_history": True}
         arguments = (weights, targets, start, 3)
@@ -137,6 +137,8 @@ def test_decoders_of_other_structures(structure):
             for backend in ("cpu", "torch")
         )
         assert_close(kernel.error_history, expected.error_history, rtol=1e-7, atol=1e-9)
+        if loop.huber:
+            continue
         kernel, expected = (
             operators.invert_lm(*arguments, backend=backend, **run, simplex=False)
             for backend in ("cpu", "torch")
@@ -157,6 +159,7 @@ def test_bits_do_not_depend_on_the_company(isa, monkeypatch):
         for solver in (
             Adam(bias_correction=True, schedule="cosine", **box),
             Adam(constraint=None, loss=loss, tol=1e-3),
+            Adam(constraint="sphere", radius=2, loss=loss.replace(huber=0.1)),
             LevenbergMarquardt(**box),
         ):
             run = {"solver": solver, "nan_policy": "omit"}
@@ -164,7 +167,7 @@ def test_bits_do_not_depend_on_the_company(isa, monkeypatch):
             alone = invert(bank.select(indices=1), targets[-1:], **run, execution="cpu")
             assert torch.equal(together.errors[-1:, 1:2], alone.errors)
             assert torch.equal(together.latents[-1:, 1:2], alone.latents)
-            short = solver.replace(loss=loss.replace(weights=loss.weights[:4]))
+            short = solver.replace(loss=solver.loss.replace(weights=loss.weights[:4]))
             cut = invert(bank, targets[-1:, :4], solver=short, execution="cpu")
             assert torch.equal(together.latents[-1:], cut.latents)
 
@@ -188,6 +191,74 @@ def test_plain_objective_in_other_words():
     )
     assert_close(same.latents, plain.latents)
     assert_close(same.errors, plain.errors)
+
+
+class _Searched(torch.autograd.Function):
+    """Errors at latents (1, N, 1, K) and their gradient, which a step of no moments is."""
+
+    @staticmethod
+    def forward(ctx, z, search):
+        ctx.search = search
+        ctx.save_for_backward(z)
+        return search(z, 0).errors
+
+    @staticmethod
+    def backward(ctx, d_errors):
+        (z,) = ctx.saved_tensors
+        step = z - ctx.search(z, 1, 1e12, beta1=0.0, eps=1e12).latents
+        return d_errors[..., None] * step, None
+
+
+@needs_kernel
+def test_the_kernel_s_gradient_of_huber_loss(isa):
+    weights, targets, start = drawn_problem((1, 3, 4, 3, 2, 2), False)
+    start = start[:, :, :1].clone().requires_grad_(True)
+    objective = Loop(None, True, True, huber=True).objective(4, 2, 2)
+    apart = (operators.generate(weights, start.detach()[:, :, 0], 4) - targets).abs()
+    assert (apart < 0.5).flatten(2).any(dim=2).all()
+    assert (apart > 0.5).flatten(2).any(dim=2).all()
+    run = {"backend": "cpu", "simplex": False, "objective": objective}
+    search = partial(operators.invert, weights, targets, **run)
+    assert torch.autograd.gradcheck(_Searched.apply, (start, search))
+
+
+def test_huber_loss_is_torch_s():
+    drawn, targets = torch.randn(2, 2, 5, 4, 3, dtype=torch.float64)
+    weights = torch.rand(4, 3, dtype=torch.float64)
+    losses = functional.huber_loss(drawn, targets, reduction="none", delta=0.7)
+    z = torch.zeros(2, 5, 1)
+    huber = Objective(huber=0.7)
+    assert_close(huber.error(drawn, targets, z), losses.mean((-2, -1)))
+    weighted = (weights * losses).sum((-2, -1)) / weights.sum()
+    assert_close(huber._replace(weights=weights).error(drawn, targets, z), weighted)
+    # Where every difference is small it is half the squared error.
+    half = Objective().error(drawn, targets, z) / 2
+    assert_close(Objective(huber=1e3).error(drawn, targets, z), half)
+    targets[:, 0, 2:] = torch.nan
+    known = losses[:, 0, :2].mean((-2, -1))
+    assert_close(huber.error(drawn, targets, z, omit_nan=True)[:, 0], known)
+    assert huber.error(drawn, targets, z)[:, 0].isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_latents_on_the_sphere(backend, dtype):
+    """Also the start, whatever its length; zeros become equal values, NaN stays."""
+    weights, targets, _ = drawn_problem((2, 6, 3, 4, 3, 2), False, dtype)
+    large, small = torch.finfo(dtype).max / 9, torch.finfo(dtype).tiny
+    rows = [[3.0, -4, 0], [0, 0, 0], [large] * 3, [0, -4 * small, 3 * small], [1, torch.nan, 0]]
+    start = torch.tensor([*rows, [0.1, 0.2, -0.3]], dtype=dtype)[None, :, None]
+    run = {"simplex": False, "objective": Objective(radius=2.0), "backend": backend}
+    found = operators.invert(weights, targets, start, 0, **run).latents[0, :, 0]
+    root = 2 / 3**0.5
+    expected = torch.tensor([[1.2, -1.6, 0], [root] * 3, [root] * 3, [0, -1.6, 1.2]], dtype=dtype)
+    assert_close(found[:4], expected)
+    assert found[4].isnan().all()
+    assert_close(found[5].norm(), torch.tensor(2.0, dtype=dtype))
+    found = operators.invert(weights, targets, start, 20, return_history=True, **run)
+    lengths = found.latent_history[..., [0, 1, 2, 3, 5], 0, :].norm(dim=-1)
+    assert_close(lengths, torch.full_like(lengths, 2.0))
+    assert (found.errors[:, 0] < found.error_history[0, :, 0]).all()
 
 
 @pytest.mark.slow
@@ -235,7 +306,10 @@ def start_of(n, dtype):
 
 def optimise(module, targets, loss, after_step=None, scheduler=None, betas=(0.9, 0.999)):
     """A loop as people write it; `loss` (N,) of drawings and latents."""
-    z = start_of(len(targets), targets.dtype).requires_grad_(True)
+    z = start_of(len(targets), targets.dtype)
+    if after_step:
+        after_step(z)
+    z.requires_grad_(True)
     optimizer = torch.optim.Adam([z], lr=0.1, betas=betas)
     scheduler = scheduler and scheduler(optimizer)
     for _ in range(N_ITER):
@@ -300,7 +374,36 @@ def stages(targets):
     return loss | {"scheduler": scheduler}, {"constraint": None, "schedule": factors}
 
 
+def on_a_sphere(targets):
+    def after_step(z):
+        z.copy_(1.5 * functional.normalize(z, dim=1))
+
+    loss = {"loss": lambda drawn, z: (drawn - targets).square().mean((1, 2))}
+    return loss | {"after_step": after_step}, {"constraint": "sphere", "radius": 1.5}
+
+
+def huber(targets):
+    def loss(drawn, z):
+        return functional.huber_loss(drawn, targets, reduction="none", delta=0.03).mean((1, 2))
+
+    return {"loss": loss}, {"constraint": None, "loss": Loss(huber=0.03)}
+
+
+def smooth_l1(targets):
+    """Huber loss in other units, in which eps and the prior are, too."""
+    beta = 0.03
+
+    def loss(drawn, z):
+        losses = functional.smooth_l1_loss(drawn, targets, reduction="none", beta=beta)
+        return losses.mean((1, 2)) + 0.1 * z.square().sum(1)
+
+    ours = Loss(huber=beta, prior_weight=0.1 * beta)
+    return {"loss": loss}, {"constraint": None, "loss": ours, "eps": 1e-8 * beta}
+
+
 LOOPS = [gan_inversion, with_prior, weighted, observed_steps, cosine, stages]
+LOOPS += [on_a_sphere, huber, smooth_l1]
+UNITS = {smooth_l1: 0.03}
 
 
 def users_problem(dtype):
@@ -326,11 +429,14 @@ def test_a_users_loop(loop, backend):
             z = found.latents[:, m]
             with torch.no_grad():
                 own = arguments["loss"](module(z, T), z)
-            assert_close(found.errors[:, m], own, rtol=1e-4, atol=1e-7)
+            unit = UNITS.get(loop, 1)
+            assert_close(found.errors[:, m], unit * own, rtol=1e-4, atol=1e-7)
             if dtype == torch.float64:
                 errors, latents = optimise(module, targets, **arguments)
-                assert_close(found.errors[:, m], errors, rtol=1e-5, atol=1e-9)
+                assert_close(found.errors[:, m], unit * errors, rtol=1e-5, atol=1e-9)
                 assert_close(z, latents, rtol=1e-4, atol=1e-5)
+        if loop in (on_a_sphere, huber, smooth_l1):
+            continue
         # The other solver takes all of these but the step sizes.
         lm = {key: value for key, value in settings.items() if key != "schedule"}
         start = start.double().numpy()
@@ -381,7 +487,12 @@ def test_check_runs_the_same_loop():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Adam(constraint="sphere"), ValueError, "'simplex', 'box' or None, got 'sphere'"),
+        (lambda: Adam(constraint="ball"), ValueError, "'box', 'sphere' or None, got 'ball'"),
+        (lambda: Adam(constraint="sphere", radius=0), ValueError, "radius must be a finite .* 0, "),
+        (lambda: Adam(radius=2), ValueError, "radius must be 1 unless constraint='sphere', got 2"),
+        (lambda: Adam(constraint="sphere", bounds=(0, 1)), ValueError, "bounds must be None"),
+        (lambda: LevenbergMarquardt(constraint="sphere"), ValueError, "'sphere', which its steps"),
+        (lambda: LevenbergMarquardt(loss=Loss(huber=1)), ValueError, "no sum of squares.*Adam"),
         (lambda: Adam(constraint="box"), ValueError, "bounds must be the lowest .*, got None"),
         (lambda: Adam(constraint="box", bounds=(1, 0)), ValueError, r"bounds .* got \(1, 0\)"),
         (lambda: Adam(constraint="box", bounds=(0, math.nan)), ValueError, "bounds must be"),
@@ -403,6 +514,8 @@ def test_check_runs_the_same_loop():
         (lambda: Loss(weights=np.ones((1, 1, 1))), ValueError, "weights must be"),
         (lambda: Loss(weights="steps"), ValueError, "weights must be"),
         (lambda: Loss(prior_weight=-1), ValueError, "prior_weight must be a finite number"),
+        (lambda: Loss(huber=0), ValueError, "huber must be a finite number above 0, got 0"),
+        (lambda: Loss(huber=True), TypeError, "huber must be a finite number"),
         (lambda: Loss(prior_mean=[1, math.inf]), ValueError, "prior_mean must be a finite number"),
     ],
 )
@@ -438,6 +551,12 @@ def test_settings_that_do_not_fit(solver, message):
         ({"loss_weights": -torch.ones(5, 2)}, "loss_weights must be finite and at least 0"),
         ({"prior_weight": -1.0}, "prior_weight must be finite and >= 0"),
         ({"prior_weight": 1.0, "prior_mean": torch.zeros(3)}, r"prior_mean must have shape \(K,\)"),
+        ({"radius": 1.0}, "radius must be None where simplex is true"),
+        ({"simplex": False, "radius": -1.0}, "radius must be finite and above 0"),
+        (
+            {"simplex": False, "radius": 1.0, "bounds": torch.zeros(2, 2)},
+            "bounds must be None where there is a radius",
+        ),
         ({"schedule": torch.ones(2)}, r"schedule must be 2 numbers \(n_iter\), float64"),
     ],
 )
@@ -449,6 +568,8 @@ def test_messages_of_the_operators(more, message):
     if not {"simplex", "schedule"} & {*more}:
         with pytest.raises(ValueError, match=f"invert_lm: {message}"):
             torch.ops.micfast.invert_lm(*arguments, 0.1, True, False, 0.0, **more)
+    with pytest.raises(ValueError, match="invert_lm: huber and radius must be None: Huber loss"):
+        torch.ops.micfast.invert_lm(*arguments, 0.1, True, False, 0.0, huber=1.0)
 
 
 def test_cuda_kernels_refuse(monkeypatch):
@@ -458,6 +579,8 @@ def test_cuda_kernels_refuse(monkeypatch):
         Adam(constraint=None),
         Adam(bias_correction=True),
         Adam(loss=Loss(prior_weight=1)),
+        Adam(constraint="sphere"),
+        Adam(loss=Loss(huber=1)),
         LevenbergMarquardt(constraint="box", bounds=(0, 1)),
     ):
         with pytest.raises(RuntimeError, match=r"plain mean squared.*'auto' others run on"):
@@ -475,9 +598,11 @@ def test_cuda_kernels_refuse(monkeypatch):
 def test_opcheck():
     weights, targets, start = drawn_problem((2, 4, 3, 2, 2, 2), False)
     objective = Loop("box", True, True).objective(3, 2, 2)
-    more = ("first", "identity", None, None, None, None, *objective)
+    more = ("first", "identity", "lstm", None, None, None, None, *objective)
     schedule = torch.ones(2, dtype=torch.float64)
     adam = (0.05, 0.9, 0.99, 1e-8, False, True, 0.0, False)
     ops, arguments = torch.ops.micfast, (*weights, targets, start, 2)
     torch.library.opcheck(ops.invert.default, (*arguments, *adam, *more, False, True, schedule))
     torch.library.opcheck(ops.invert_lm.default, (*arguments, 0.1, False, True, 0.0, False, *more))
+    more = (*more[:7], *Loop("sphere", True, True, huber=True).objective(3, 2, 2))
+    torch.library.opcheck(ops.invert.default, (*arguments, *adam, *more, False, True, schedule))

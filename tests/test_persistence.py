@@ -93,6 +93,7 @@ def test_file_of_several_modules_and_thresholds(tmp_path):
         {"solver": Adam(betas=(0.5, 0.6), start=Dirichlet(n_starts=2, random_state=3))},
         {"solver": LevenbergMarquardt(constraint=None, start=Nearest(n_starts=2))},
         {"solver": Adam(2, constraint="box", bounds=(None, 1), loss=Loss([[1, 2]], 0.1, [1, 2]))},
+        {"solver": Adam(2, constraint="sphere", radius=3, loss=Loss(huber=0.2))},
         {"solver": Adam(2, schedule=[1, 0.5], bias_correction=True, start=Normal(2, 1))},
         {"training": Training(noise_in=0.3, noise_out=0.1), "type_selection": KMeans("medoid")},
         {"type_selection": DTWKMeans(radius=3, stride=2), "distance": "dtw"},

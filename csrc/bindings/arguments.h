@@ -73,8 +73,8 @@ GenerateBackwardProblem<T> generate_backward_of(const GenerateBackwardArguments&
           weight_outputs_of<T>(d_weights)};
 }
 
-// bounds, weights, prior_mean; 0 where there is none; prior_weight
-using ObjectiveArguments = std::tuple<std::array<std::uintptr_t, 3>, double>;
+// bounds, weights, prior_mean; prior_weight, radius, huber; 0 where there is none
+using ObjectiveArguments = std::tuple<std::array<std::uintptr_t, 3>, std::array<double, 3>>;
 // sizes; weights; targets, init; its strides and that of targets; n_starts, n_iter; tol; errors,
 // latents, n_iter_used, converged, error_history, latent_history; extents; objective
 using SearchArguments = std::tuple<SizeArray, WeightArguments, std::array<std::uintptr_t, 2>,
@@ -84,7 +84,7 @@ using SearchArguments = std::tuple<SizeArray, WeightArguments, std::array<std::u
 template <class T>
 SearchProblem<T> search_of(const SearchArguments& a) {
   const auto& [sizes, weights, in, strides, counts, tol, out, extents, objective] = a;
-  const auto& [terms, prior_weight] = objective;
+  const auto& [terms, numbers] = objective;
   return {sizes_of(sizes),
           weights_of<T>(weights),
           pointer<const T>(in[0]),
@@ -103,8 +103,8 @@ SearchProblem<T> search_of(const SearchArguments& a) {
           pointer<const int64_t>(extents[0]),
           pointer<const int64_t>(extents[1]),
           pointer<const int64_t>(extents[2]),
-          {pointer<const double>(terms[0]), pointer<const T>(terms[1]), prior_weight,
-           pointer<const double>(terms[2])}};
+          {pointer<const double>(terms[0]), pointer<const T>(terms[1]), numbers[0],
+           pointer<const double>(terms[2]), numbers[1], numbers[2]}};
 }
 
 // search; Adam's settings; unprojected_error, simplex; steps, 0 where there is none

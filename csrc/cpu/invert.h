@@ -39,13 +39,42 @@ void clip(T* z, const double* bounds, int64_t n_inputs) {
   }
 }
 
+// z = radius z / |z|, or equal components where z is 0. NaN stays NaN. `z` [K] is in-out.
+template <class T>
+void normalise(T* z, double radius, int64_t n_inputs) {
+  using V = Vec<T>;
+  const V zero = V::broadcast(0), length = V::broadcast(static_cast<T>(radius));
+  const V uniform = length / sqrt(V::broadcast(static_cast<T>(n_inputs)));
+  for (int v = 0; v < kVectorsPerBlock; ++v) {
+    T* column = z + v * V::kWidth;
+    V size = zero, sum = zero;
+    for (int64_t k = 0; k < n_inputs; ++k) {
+      const V x = V::load(column + k * kLanes<T>);
+      size = size + max(x, zero - x);
+    }
+    // Relative to their size, no square overflows, and not all of them vanish.
+    for (int64_t k = 0; k < n_inputs; ++k) {
+      const V x = V::load(column + k * kLanes<T>) / size;
+      x.store(column + k * kLanes<T>);
+      sum = fma(x, x, sum);
+    }
+    const V factor = length / sqrt(sum);
+    for (int64_t k = 0; k < n_inputs; ++k) {
+      T* at = column + k * kLanes<T>;
+      if_zero(size, uniform, factor * V::load(at)).store(at);
+    }
+  }
+}
+
 // Puts latents [K] where they may be.
 template <class T>
-MICFAST_INLINE void constrain(T* z, bool simplex, const double* bounds, int64_t n_inputs) {
+MICFAST_INLINE void constrain(T* z, bool simplex, const Objective<T>& objective, int64_t n_inputs) {
   if (simplex)
     project(z, n_inputs);
-  else if (bounds)
-    clip(z, bounds, n_inputs);
+  else if (objective.bounds)
+    clip(z, objective.bounds, n_inputs);
+  else if (objective.radius > 0)
+    normalise(z, objective.radius, n_inputs);
 }
 
 // y - target; with kOmit, 0 where the target is NaN. (An infinite target counts as NaN there; its
@@ -85,6 +114,26 @@ void weigh_and_sum_squares(T* residual, const T* weights, int64_t n, T* sum) {
       const V r = V::load(at), weighed = V::broadcast(weights[i]) * r;
       weighed.store(at);
       total = fma(weighed, r, total);
+    }
+    total.store(sum + v * V::kWidth);
+  }
+}
+
+// Huber loss of n lane rows: with c the residual r cut off at +-delta, sum = weight c (r - c / 2),
+// and residual = weight c, its slope. `weights` [n] is null where all are 1.
+template <class T>
+void cut_and_sum_huber(T* residual, const T* weights, T delta, int64_t n, T* sum) {
+  using V = Vec<T>;
+  const V lowest = V::broadcast(-delta), highest = V::broadcast(delta);
+  const V half = V::broadcast(static_cast<T>(0.5));
+  for (int v = 0; v < kVectorsPerBlock; ++v) {
+    V total = V::broadcast(0);
+    for (int64_t i = 0; i < n; ++i) {
+      T* at = residual + i * kLanes<T> + v * V::kWidth;
+      const V r = V::load(at), c = min(highest, max(lowest, r));
+      const V slope = weights ? V::broadcast(weights[i]) * c : c;
+      slope.store(at);
+      total = fma(slope, fnma(half, c, r), total);
     }
     total.store(sum + v * V::kWidth);
   }
@@ -144,8 +193,8 @@ struct Inverter {
     n_iter_used = arena.take<int64_t>(row);
   }
 
-  // Mean squared error of the sequence drawn from `input` (weighted, with the prior), and the
-  // residuals; keeps the tape if asked.
+  // Mean squared error (weighted, with the prior) or Huber loss of the sequence drawn from `input`,
+  // and the residuals, or Huber's slopes; keeps the tape if asked.
   template <bool kKeepTape>
   void measure(const T* input) {
     const Objective<T>& objective = p.search.objective;
@@ -155,7 +204,10 @@ struct Inverter {
       subtract_and_sum_squares<true>(residual, target, n, loss);
     else
       subtract_and_sum_squares<false>(residual, target, n, loss);
-    if (objective.weights) weigh_and_sum_squares(residual, objective.weights, n, loss);
+    if (objective.huber > 0)
+      cut_and_sum_huber(residual, objective.weights, static_cast<T>(objective.huber), n, loss);
+    else if (objective.weights)
+      weigh_and_sum_squares(residual, objective.weights, n, loss);
     for (int64_t j = 0; j < row; ++j) loss[j] *= scale[j];
     if (objective.prior_weight != 0) add_prior<T>(objective, input, s.input_size, loss, nullptr);
   }
@@ -164,7 +216,8 @@ struct Inverter {
   void step(int64_t i) {
     backward(s, weights, residual, gradient, state, NoStepHook{});
     const double* at = p.steps ? p.steps + 2 * i : nullptr;
-    const V two = V::broadcast(2);
+    const Objective<T>& objective = p.search.objective;
+    const V slope = V::broadcast(objective.huber > 0 ? 1 : 2);  // of a square it is 2 r
     const V beta1 = V::broadcast(static_cast<T>(p.adam.beta1));
     const V beta2 = V::broadcast(static_cast<T>(p.adam.beta2));
     const V rest1 = V::broadcast(static_cast<T>(1. - p.adam.beta1));
@@ -172,8 +225,7 @@ struct Inverter {
     const V lr = V::broadcast(static_cast<T>(at ? at[0] : p.adam.lr));
     const V eps = V::broadcast(static_cast<T>(at ? at[1] : p.adam.eps));
     for (int64_t j = 0; j < s.input_size * row; j += V::kWidth)
-      (V::load(gradient + j) * (two * V::load(scale + j % row))).store(gradient + j);
-    const Objective<T>& objective = p.search.objective;
+      (V::load(gradient + j) * (slope * V::load(scale + j % row))).store(gradient + j);
     if (objective.prior_weight != 0) add_prior<T>(objective, z, s.input_size, nullptr, gradient);
     for (int64_t j = 0; j < s.input_size * row; j += V::kWidth) {
       const V g = V::load(gradient + j);
@@ -222,7 +274,7 @@ struct Inverter {
     clear(moment1, K);
     clear(moment2, K);
 
-    const auto constrained = [&](T* x) { constrain(x, p.simplex, search.objective.bounds, K); };
+    const auto constrained = [&](T* x) { constrain(x, p.simplex, search.objective, K); };
     for (int64_t i = 0; i < search.n_iter; ++i) {
       constrained(z);
       measure<true>(z);

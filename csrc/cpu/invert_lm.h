@@ -52,7 +52,7 @@ struct LevenbergMarquardt {
     pack_block(block.blocks, block.item, s, p.search.weights, weights);
     set_targets(state, block.n_lanes());
     for (int l = 0; l < row; ++l) lanes[l].error_scale = block.gather(l, target, x);
-    constrain(x, p.simplex, p.search.objective.bounds, K);
+    constrain(x, p.simplex, p.search.objective, K);
     // On the simplex the directions lead from its last corner to each of the others.
     clear(x + K * row, n_directions * K);
     for (int64_t d = 0; d < n_directions; ++d)

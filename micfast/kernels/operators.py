@@ -413,7 +413,7 @@ def _check_objective(
     where: str, objective: Objective, like: Tensor, T: int, K: int, O: int
 ) -> Objective:
     """Check an objective, and give it as the kernels take it."""
-    bounds, loss_weights, prior_weight, prior_mean = objective
+    bounds, loss_weights, prior_weight, prior_mean, radius, huber = objective
     if like.is_cuda:
         raise RuntimeError(f"{where}: {launch.PLAIN_LOOPS_ALONE}")
     if bounds is not None:
@@ -421,6 +421,9 @@ def _check_objective(
         rule = "lowest and highest latents, in this order"
         require(bool((bounds[0] <= bounds[1]).all()), where, "bounds", rule, bounds.tolist())
         bounds = bounds.double().contiguous()
+        require(radius is None, where, "bounds", "None where there is a radius", bounds.tolist())
+    for name, value in (("radius", radius), ("huber", huber)):
+        require(value is None or 0 < value < math.inf, where, name, "finite and above 0", value)
     if loss_weights is not None:
         check_shape(where, "loss_weights", loss_weights, like, "(T, O)", T, O)
         valid = bool(((loss_weights >= 0) & loss_weights.isfinite()).all())
@@ -430,15 +433,23 @@ def _check_objective(
     if prior_mean is None:
         prior_mean = like.new_zeros(K)
     check_shape(where, "prior_mean", prior_mean, like, "(K,)", K)
-    return Objective(bounds, loss_weights, prior_weight, prior_mean.double().contiguous())
+    prior_mean = prior_mean.double().contiguous()
+    return Objective(bounds, loss_weights, prior_weight, prior_mean, radius, huber)
 
 
-_PLAIN_OBJECTIVE = [0, 0, 0], 0.0
+_PLAIN_OBJECTIVE = [0, 0, 0], [0.0, 0.0, 0.0]
 
 
-def _objective_arguments(objective: Objective) -> tuple[list[int], float]:
+def _objective_arguments(objective: Objective) -> tuple[list[int], list[float]]:
     tensors = (objective.bounds, objective.weights, objective.prior_mean)
-    return [0 if t is None else t.data_ptr() for t in tensors], objective.prior_weight
+    numbers = (objective.prior_weight, objective.radius, objective.huber)
+    return [0 if t is None else t.data_ptr() for t in tensors], [n or 0.0 for n in numbers]
+
+
+def _require_simplex_alone(where: str, simplex: bool, objective: Objective) -> None:
+    for name in ("bounds", "radius"):
+        if simplex and getattr(objective, name) is not None:
+            raise ValueError(f"{where}: {name} must be None where simplex is true")
 
 
 def _adam_steps(
@@ -468,7 +479,7 @@ def _adam_steps(
 _SEARCH = f"({WEIGHTS}, Tensor targets, Tensor init, SymInt n_iter"
 _OBJECTIVE = (
     "Tensor? bounds=None, Tensor? loss_weights=None, float prior_weight=0.0, "
-    "Tensor? prior_mean=None"
+    "Tensor? prior_mean=None, float? radius=None, float? huber=None"
 )
 
 
@@ -477,8 +488,8 @@ def _optional(
 ) -> tuple[bool, Structure, Objective, list[Any]]:
     """The arguments from omit_nan on, some of which may be left out; the last have `defaults`."""
     omit_nan = bool(arguments and arguments[0])
-    structure, objective = Structure(*arguments[1:8]), Objective(*arguments[8:12])
-    return omit_nan, structure, objective, [*arguments[12:], *defaults[len(arguments[12:]) :]]
+    structure, objective = Structure(*arguments[1:8]), Objective(*arguments[8:14])
+    return omit_nan, structure, objective, [*arguments[14:], *defaults[len(arguments[14:]) :]]
 
 
 @operator(
@@ -494,8 +505,7 @@ def _invert(*arguments: Any) -> tuple[Tensor, ...]:
     check_adam(where, *adam)
     omit_nan, structure, objective, loop = _optional(rest, (True, False, None))
     simplex, bias_correction, schedule = loop
-    if simplex and objective.bounds is not None:
-        raise ValueError(f"{where}: bounds must be None where simplex is true")
+    _require_simplex_alone(where, simplex, objective)
     if schedule is not None:
         valid = schedule.dtype == torch.float64 and schedule.shape == (n_iter,)
         rule = f"{n_iter} numbers (n_iter), float64 and on the CPU"
@@ -519,8 +529,12 @@ def _invert_lm(*arguments: Any) -> tuple[Tensor, ...]:
     n_iter, damping, simplex, return_history, tol, *rest = arguments[7:]
     require(0 < damping < math.inf, "invert_lm", "damping", "finite and above 0", damping)
     omit_nan, structure, objective, _ = _optional(rest, ())
-    if simplex and objective.bounds is not None:
-        raise ValueError("invert_lm: bounds must be None where simplex is true")
+    _require_simplex_alone("invert_lm", simplex, objective)
+    if objective.huber is not None or objective.radius is not None:
+        raise ValueError(
+            "invert_lm: huber and radius must be None: Huber loss is no sum of squares, and damped "
+            "steps would leave a sphere"
+        )
     search = (n_iter, return_history, tol, omit_nan, structure, objective)
     return _run_search("invert_lm", arguments[:7], *search, damping, simplex)
 

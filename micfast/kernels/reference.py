@@ -297,7 +297,7 @@ def invert(
     objective : Objective
         What is minimised in place of the mean squared error, and the box of the latents.
     simplex : bool
-        Whether to project; if not, latents are clipped to the objective's bounds, or free.
+        Whether to project; if not, latents are where the objective puts them, or free.
     bias_correction : bool
         Divide the moments by ``1 - beta^i`` in iteration i = 1, 2, ..., as ``torch.optim.Adam``.
     schedule : Tensor of shape (n_iter,), optional

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import huber_loss
 
-__all__ = ["Objective", "mean_squared_error", "missing_values", "project", "total_weight"]
+__all__ = [
+    "Objective",
+    "mean_huber_loss",
+    "mean_squared_error",
+    "missing_values",
+    "normalise",
+    "project",
+    "total_weight",
+]
 
 
 class Objective(NamedTuple):
-    """What a search minimises beside the mean squared error, and the box it stays in.
+    """What a search minimises in place of the mean squared error, and where it stays.
 
-    The error is a weighted mean of squared differences, plus
+    The error is a weighted mean of squared differences, or of :func:`mean_huber_loss`, plus
     ``prior_weight * sum((z - prior_mean)^2)``.
     """
 
@@ -22,23 +31,29 @@ class Objective(NamedTuple):
     weights: Tensor | None = None  # (T, O)
     prior_weight: float = 0.0
     prior_mean: Tensor | None = None  # (K,), zeros if None
+    radius: float | None = None  # of the sphere that latents lie on
+    huber: float | None = None  # delta of the Huber loss
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is the mean squared error, without a box."""
-        return self.bounds is None and self.weights is None and self.prior_weight == 0
+        """Whether it is the mean squared error, without box and sphere."""
+        others = (self.bounds, self.weights, self.radius, self.huber)
+        return self.prior_weight == 0 and all(value is None for value in others)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Objective:
         """Apply a function to each tensor."""
         tensors = {"bounds": self.bounds, "weights": self.weights, "prior_mean": self.prior_mean}
-        given = {name: function(tensor) for name, tensor in tensors.items() if tensor is not None}
-        return Objective(prior_weight=self.prior_weight, **given)
+        given: dict[str, Any] = {n: function(t) for n, t in tensors.items() if t is not None}
+        return self._replace(**given)
 
     def error(
         self, outputs: Tensor, targets: Tensor, latents: Tensor, omit_nan: bool = False
     ) -> Tensor:
         """Errors (...) of outputs (..., T, O), drawn from latents (..., K)."""
-        error = mean_squared_error(outputs, targets, omit_nan, self.weights)
+        if self.huber is None:
+            error = mean_squared_error(outputs, targets, omit_nan, self.weights)
+        else:
+            error = mean_huber_loss(outputs, targets, self.huber, omit_nan, self.weights)
         if self.prior_weight == 0:
             return error
         return error + self.prior_weight * self.from_mean(latents).square().sum(dim=-1)
@@ -48,9 +63,11 @@ class Objective(NamedTuple):
         return latents if self.prior_mean is None else latents - self.prior_mean
 
     def constrain(self, latents: Tensor, simplex: bool) -> Tensor:
-        """Put latents (..., K) where they may be: on the simplex, in the box, or anywhere."""
+        """Put latents (..., K) on the simplex, onto the sphere or into the box; or leave them."""
         if simplex:
             return project(latents)
+        if self.radius is not None:
+            return normalise(latents, self.radius)
         if self.bounds is None:
             return latents
         return torch.minimum(torch.maximum(latents, self.bounds[0]), self.bounds[1])
@@ -78,14 +95,44 @@ def mean_squared_error(
     if not omit_nan and weights is None:
         invalid = ~torch.isfinite(targets).all(dim=-1).all(dim=-1)
         return (outputs - targets).square().mean(dim=(-2, -1)).masked_fill(invalid, torch.nan)
+    return _mean_of(torch.square, outputs, targets, omit_nan, weights)
+
+
+def mean_huber_loss(
+    outputs: Tensor,
+    targets: Tensor,
+    delta: float,
+    omit_nan: bool = False,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """As :func:`mean_squared_error`, of ``torch.nn.functional.huber_loss``.
+
+    That is half the square of a difference d where ``|d| <= delta``, and
+    ``delta (|d| - delta / 2)`` beyond.
+    """
+
+    def loss(difference: Tensor) -> Tensor:
+        return huber_loss(difference, torch.zeros_like(difference), reduction="none", delta=delta)
+
+    return _mean_of(loss, outputs, targets, omit_nan, weights)
+
+
+def _mean_of(
+    loss: Callable[[Tensor], Tensor],
+    outputs: Tensor,
+    targets: Tensor,
+    omit_nan: bool,
+    weights: Tensor | None,
+) -> Tensor:
+    """Weighted mean of the loss of the differences that are there."""
     missing = missing_values(targets) if omit_nan else torch.zeros_like(targets, dtype=torch.bool)
     known = torch.where(missing, 0, targets)
     # Not 0 * difference: its gradient would be NaN.
-    squares = torch.where(missing, 0, outputs - known).square()
+    losses = loss(torch.where(missing, 0, outputs - known))
     if weights is not None:
-        squares = weights * squares
-    mse = squares.sum(dim=(-2, -1)) / total_weight(missing, weights)
-    return mse.masked_fill(~torch.isfinite(known).all(dim=-1).all(dim=-1), torch.nan)
+        losses = weights * losses
+    mean = losses.sum(dim=(-2, -1)) / total_weight(missing, weights)
+    return mean.masked_fill(~torch.isfinite(known).all(dim=-1).all(dim=-1), torch.nan)
 
 
 def total_weight(missing: Tensor, weights: Tensor | None) -> Tensor:
@@ -105,3 +152,12 @@ def project(latents: Tensor) -> Tensor:
     total = clipped.sum(dim=-1, keepdim=True)
     uniform = torch.full_like(clipped, 1 / latents.shape[-1])
     return torch.where(total == 0, uniform, clipped / total)
+
+
+def normalise(latents: Tensor, radius: float) -> Tensor:
+    """Scale to the length ``radius`` over the last axis; equal components where all are zero."""
+    size = latents.abs().sum(dim=-1, keepdim=True)
+    scaled = latents / size  # the squares of which neither overflow nor all vanish
+    uniform = torch.full_like(latents, radius / latents.shape[-1] ** 0.5)
+    length = scaled.norm(dim=-1, keepdim=True)
+    return torch.where(size == 0, uniform, radius / length * scaled)

@@ -1,4 +1,4 @@
-"""What a search minimises beside the mean squared error, and the box in which it stays."""
+"""What a search minimises in place of the mean squared error, and where its latents stay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from micfast.settings import Settings, check_choice, check_number
 
 __all__ = ["MEAN_SQUARED_ERROR", "Loss", "check_constraint", "check_numbers"]
 
-_CONSTRAINTS = ("simplex", "box", None)
+_CONSTRAINTS = ("simplex", "box", "sphere", None)
 
 
 def check_numbers(
@@ -45,11 +45,11 @@ def _tuples(array: np.ndarray) -> Any:
 
 @dataclass(frozen=True)
 class Loss(Settings):
-    """The mean squared error, weighted, and an L2 prior on the latent.
+    """The mean squared error, weighted, or Huber loss, and an L2 prior on the latent.
 
-    The error of a latent z is ``sum(weights * (drawn - target)^2) / sum(weights)``, over the values
-    that are not missing, plus ``prior_weight * sum((z - prior_mean)^2)``. Errors that are reported
-    or compared include the prior.
+    The error of a latent z is ``sum(weights * d^2) / sum(weights)``, d = drawn - target, over the
+    values that are not missing, plus ``prior_weight * sum((z - prior_mean)^2)``. Huber loss stands
+    in place of ``d^2``. All errors that are reported or compared are this error.
 
     Parameters
     ----------
@@ -59,6 +59,10 @@ class Loss(Settings):
     prior_weight : float
         At least 0.
     prior_mean : float or array of shape (K,)
+    huber : float, optional
+        Above 0: Huber loss with this delta, as ``torch.nn.functional.huber_loss``: ``d^2 / 2``
+        where ``|d| <= huber``, and ``huber * (|d| - huber / 2)`` beyond. For :class:`micfast.Adam`
+        only.
 
     Raises
     ------
@@ -69,13 +73,14 @@ class Loss(Settings):
     --------
     >>> from micfast import Loss
     >>> Loss(weights=[1, 1, 0.5], prior_weight=1e-3)
-    Loss(weights=((1.0,), (1.0,), (0.5,)), prior_weight=0.001, prior_mean=0.0)
+    Loss(weights=((1.0,), (1.0,), (0.5,)), prior_weight=0.001, prior_mean=0.0, huber=None)
     """
 
     name: ClassVar[str] = "loss"
     weights: Any = None
     prior_weight: float = 0.0
     prior_mean: Any = 0.0
+    huber: float | None = None
 
     def __post_init__(self) -> None:
         where = "Loss"
@@ -89,9 +94,13 @@ class Loss(Settings):
         rule = "a finite number or K of them"
         mean = check_numbers(where, "prior_mean", self.prior_mean, rule, (0, 1))
         self.set("prior_mean", _tuples(mean))
+        if self.huber is not None:
+            self.set("huber", check_number(where, "huber", self.huber, positive=True))
 
-    def objective(self, targets: Tensor, n_inputs: int, bounds: Any = None) -> Objective:
-        """Give loss and box as tensors, in the dtype and on the device of targets (..., T, O).
+    def objective(
+        self, targets: Tensor, n_inputs: int, bounds: Any = None, radius: float | None = None
+    ) -> Objective:
+        """Give loss, box and sphere as tensors of the targets' (..., T, O) dtype and device.
 
         Raises
         ------
@@ -123,7 +132,7 @@ class Loss(Settings):
                 for side, everywhere in zip(bounds, open_sides, strict=True)
             ]
             bounds = torch.stack([tensor("bounds", side, n_inputs) for side in sides])
-        return Objective(bounds, weights, self.prior_weight, mean)
+        return Objective(bounds, weights, self.prior_weight, mean, radius, self.huber)
 
 
 # What minimises nothing else.

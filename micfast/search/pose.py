@@ -457,7 +457,7 @@ def search_posed(
     """
     if solver.loss != MEAN_SQUARED_ERROR or getattr(solver, "schedule", None) is not None:
         raise ValueError(
-            "pose: a search of poses needs a solver without weights, prior and schedule, got "
+            "pose: a search of poses needs a solver with the plain Loss() and no schedule, got "
             f"{solver!r}"
         )
     M = len(banks[0])

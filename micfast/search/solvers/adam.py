@@ -47,19 +47,22 @@ class Adam(Solver):
     start : str, Start or array of shape (K,), (N, K), (N, M, K) or (N, M, S, K)
         Where searches start, see :mod:`micfast.search.starts`. With several starts, the one with
         the lowest final error is kept.
-    constraint : {"simplex", "box"} or None
+    constraint : {"simplex", "box", "sphere"} or None
         Where latents are kept: non-negative with sum 1 (clipped to [0, 1] and divided by their
-        sum), clipped to ``bounds``, or free.
+        sum), clipped to ``bounds``, scaled to the length ``radius`` (zeros become equal values), or
+        free.
     bounds : pair, optional
         The lowest and the highest latents of the box: each a number, K numbers, or None where there
         is no limit.
+    radius : float
+        Length (L2 norm) of latents on the sphere.
     bias_correction : bool
         Whether the moments are corrected for their start at 0, as in ``torch.optim.Adam``.
     schedule : {"cosine"} or array of shape (n_iter,), optional
         By what ``learning_rate`` is multiplied in each iteration: ``(1 + cos(pi i / n_iter)) / 2``
         for i = 0, 1, ..., or these numbers.
     loss : Loss
-        Weights of steps and channels, and a prior on the latent.
+        Weights of steps and channels, a prior on the latent, Huber loss.
 
     Raises
     ------
@@ -86,8 +89,9 @@ class Adam(Solver):
     tol: float = 0.0
     unprojected_error: bool = False
     start: Any = "uniform"
-    constraint: Literal["simplex", "box"] | None = "simplex"
+    constraint: Literal["simplex", "box", "sphere"] | None = "simplex"
     bounds: Any = None
+    radius: float = 1.0
     bias_correction: bool = False
     schedule: Any = None
     loss: Loss = MEAN_SQUARED_ERROR
@@ -108,6 +112,11 @@ class Adam(Solver):
         self.set("unprojected_error", flag)
         self.set("start", start_of(self.start))
         self.set("bounds", check_constraint("Adam", self.constraint, self.bounds))
+        self.set("radius", check_number("Adam", "radius", self.radius, positive=True))
+        if self.radius != 1 and self.constraint != "sphere":
+            raise ValueError(
+                f"Adam: radius must be 1 unless constraint='sphere', got {self.radius!r}"
+            )
         flag = check_flag("Adam", "bias_correction", self.bias_correction)
         self.set("bias_correction", flag)
         if not (self.schedule is None or _is_cosine(self.schedule)):
@@ -136,7 +145,8 @@ class Adam(Solver):
                 n = self.n_iter
                 factors = [(1 + math.cos(math.pi * i / n)) / 2 for i in range(n)]
             loop["schedule"] = torch.tensor(factors, dtype=torch.float64, device="cpu")
-        return settings, self.loss.objective(targets, n_inputs, self.bounds), loop
+        radius = self.radius if self.constraint == "sphere" else None
+        return settings, self.loss.objective(targets, n_inputs, self.bounds, radius), loop
 
     def search(
         self,

@@ -46,7 +46,8 @@ class LevenbergMarquardt(Solver):
         The lowest and the highest latents of the box: each a number, K numbers, or None where there
         is no limit.
     loss : Loss
-        Weights of steps and channels, and a prior on the latent.
+        Weights of steps and channels, and a prior on the latent; no Huber loss, which is no sum of
+        squares.
 
     Raises
     ------
@@ -83,8 +84,18 @@ class LevenbergMarquardt(Solver):
         self.set("tol", check_number(where, "tol", self.tol))
         self.set("start", start_of(self.start))
         self.set("bounds", check_constraint(where, self.constraint, self.bounds))
+        if self.constraint == "sphere":
+            raise ValueError(
+                f"{where}: constraint must be 'simplex', 'box' or None, got 'sphere', which its "
+                "steps would leave; use micfast.Adam"
+            )
         if not isinstance(self.loss, Loss):
             raise TypeError(f"{where}: loss must be a Loss, got {self.loss!r}")
+        if self.loss.huber is not None:
+            raise ValueError(
+                f"{where}: loss must have huber=None, got {self.loss.huber!r}: Huber loss is no "
+                "sum of squares, which this method minimises; use micfast.Adam"
+            )
 
     def search(
         self,

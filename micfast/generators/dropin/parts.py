@@ -66,11 +66,11 @@ class Parts:
         return _layer_name(self.rnn)
 
     @property
-    def structures(self) -> list[Structure]:
+    def structures(self) -> tuple[Structure, ...]:
         """What these layers can be, the simplest first."""
         sizes = self.rnn.input_size, self.rnn.hidden_size, self.linear.out_features
         entries = tuple((layer.in_features, layer.out_features) for layer in self.entries)
-        return [*structures(*sizes, entries, self.cell, self.n_layers)]
+        return structures(*sizes, entries, self.cell, self.n_layers)
 
     @property
     def device(self) -> torch.device:

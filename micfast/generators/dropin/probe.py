@@ -238,8 +238,8 @@ class _Probe:
             self._note(f"{text} returned tensors of shape {shapes}")
             return None
         layers = current_layers(self.parts)
-        self.structure, self.weights = _fitting(options, layers, z, tensors, found)
-        ours = self.ours = draw(self.weights, z, found)
+        self.structure, self.weights, ours = _fitting(options, layers, z, tensors, found)
+        self.ours = ours
         compared = [compare(self.weights, z, t, ours) for t in tensors]
         best = min(compared, key=lambda comparison: comparison.difference)
         if not any(comparison.agrees for comparison in compared):
@@ -374,8 +374,8 @@ class _Probe:
 
 def _fitting(
     options: list[Structure], layers: Layers, z: Tensor, tensors: list[Tensor], n_steps: int
-) -> tuple[Structure, Weights]:
-    """The first structure that draws one of the tensors, with its weights; else the first one."""
+) -> tuple[Structure, Weights, Tensor]:
+    """The first structure that draws one of the tensors, else the first; weights and drawing."""
     drawn: dict[Structure, tuple[Weights, Tensor]] = {}
     for affine in (False, True):
         for option in options:
@@ -385,18 +385,22 @@ def _fitting(
                 weights = key.weights(layers)
                 drawn[key] = weights, draw(weights, z, n_steps)
             weights, x = drawn[key]
-            decoder = weights.decoder.replace(output=option.decoder.output)
-            weights = replace_weights(weights, decoder=decoder)
-            y = OUTPUT_MAPS[option.decoder.output](x)
-            if not affine:
-                if agrees_at_once(weights, tensors, y):
-                    return option, weights
+            output = option.decoder.output
+            y, rest = (OUTPUT_MAPS[output](tensor) for tensor in (x, weights.b_out[0]))
+            constants = None
+            if affine:
+                maps = (affine_map(tensor, y) for tensor in tensors)
+                constants = next((found for found in maps if found is not None), None)
+            if constants is None and (affine or not agrees_at_once(tensors, y, rest)):
                 continue
-            for tensor in tensors:
-                constants = affine_map(tensor, y)
-                if constants is not None:
-                    return option, with_affine(weights, *constants)
-    return options[0], options[0].weights(layers)
+            if option != key:
+                weights = replace_weights(weights, decoder=weights.decoder.replace(output=output))
+            if constants is None:
+                return option, weights, y
+            weights = with_affine(weights, *constants)
+            return option, weights, draw(weights, z, n_steps)
+    weights = options[0].weights(layers)
+    return options[0], weights, draw(weights, z, n_steps)
 
 
 def _has_no_forward(module: nn.Module) -> bool:

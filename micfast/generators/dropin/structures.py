@@ -7,6 +7,7 @@ exactly. Equations: ``docs/conventions.md``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -215,6 +216,7 @@ def replace_weights(weights: Weights, **changes: Tensor | Decoder) -> Weights:
     return Weights(**values)
 
 
+@functools.lru_cache(maxsize=64)
 def structures(
     n_inputs: int,
     n_hidden: int,
@@ -222,7 +224,7 @@ def structures(
     entries: tuple[tuple[int, int], ...],
     cell: str = "lstm",
     n_layers: int = 1,
-) -> Iterator[Structure]:
+) -> tuple[Structure, ...]:
     """The structures that layers of these sizes allow, the simplest first.
 
     Parameters
@@ -234,12 +236,14 @@ def structures(
     cell : {"lstm", "gru"}
     n_layers : {1, 2}
     """
+    found = []
     for entry in _entries(n_inputs, n_hidden, n_outputs, entries):
         if not _can_be(entry, cell, n_layers):
             continue
         for output in OUTPUTS:
             decoder = entry.decoder.replace(output=output, cell=cell, n_layers=n_layers)
-            yield replace(entry, decoder=decoder)
+            found.append(replace(entry, decoder=decoder))
+    return tuple(found)
 
 
 def _can_be(entry: Structure, cell: str, n_layers: int) -> bool:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 __all__ = ["quiet", "undisturbed"]
 
+# Types of most attributes of a module; the others are looked at.
+_UNCHANGING = frozenset({bool, int, float, str, type(None)})
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -66,7 +68,7 @@ def undisturbed(module: nn.Module, evaluation: bool = True) -> Iterator[None]:
     kept = [_Attributes(submodule) for submodule in submodules]
     tensors: dict[int, _Bits] = {}
     for attributes in kept:
-        for tensor in attributes.tensors():
+        for tensor in attributes.tensors:
             if id(tensor) not in tensors:
                 tensors[id(tensor)] = _Bits(tensor)
     copies: dict[int, Tensor] = {}
@@ -91,17 +93,24 @@ def undisturbed(module: nn.Module, evaluation: bool = True) -> Iterator[None]:
 
 
 class _Attributes:
-    """The attributes of one submodule as they are now."""
+    """The attributes of one submodule as they are now; ``tensors`` are all among them."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
         self._values = dict(vars(module))
         self._containers: list[tuple[Any, Any]] = []
         self._generators: list[tuple[Any, Any]] = []
+        self.tensors: list[Tensor] = []
         for value in self._values.values():
-            if isinstance(value, list | dict | set):
+            if type(value) in _UNCHANGING:
+                continue
+            if isinstance(value, Tensor):
+                self.tensors.append(value)
+            elif isinstance(value, (list, dict, set)):
                 kind = next(kind for kind in (list, dict, set) if isinstance(value, kind))
                 self._containers.append((value, kind(value)))
+                values = value.values() if isinstance(value, dict) else value
+                self.tensors += [item for item in values if isinstance(item, Tensor)]
             elif isinstance(value, torch.Generator):
                 self._generators.append((value.set_state, value.get_state()))
             elif isinstance(value, random.Random):
@@ -111,17 +120,6 @@ class _Attributes:
                 self._generators.append(
                     (lambda s, bits=bits: setattr(bits, "state", s), bits.state)
                 )
-
-    def tensors(self) -> Iterator[Tensor]:
-        """All tensors among the attributes."""
-        for value in self._values.values():
-            if isinstance(value, Tensor):
-                yield value
-        for container, _ in self._containers:
-            values = container.values() if isinstance(container, dict) else container
-            for value in values:
-                if isinstance(value, Tensor):
-                    yield value
 
     def put_back(self) -> None:
         attributes = vars(self._module)

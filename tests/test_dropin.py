@@ -6,6 +6,7 @@ import re
 import time
 import warnings
 
+import dropin_public
 import dropin_zoo as zoo
 import dropin_zoo_cells as cells
 import numpy as np
@@ -78,6 +79,7 @@ def test_the_zoo_is_large_enough():
     assert len(EXPRESSED) >= 25
     assert len(WRONG) >= 45
     assert len(UNKNOWN) >= 10
+    assert len(PUBLIC) >= 18
 
 
 @pytest.mark.parametrize("name", RIGHT)
@@ -109,6 +111,7 @@ def drawing_of(module, z, n_steps):
         drawn = module(z, n_steps)
     except TypeError:  # takes the inputs of all steps
         drawn = module(zoo.first_input(z, n_steps))
+    drawn = drawn[0] if isinstance(drawn, tuple) else drawn
     return drawn if drawn.shape[:2] == (len(z), n_steps) else drawn.transpose(0, 1)
 
 
@@ -138,7 +141,7 @@ def test_modules_of_other_structures_are_inverted_right(name):
 @pytest.mark.parametrize("name", ["tanh", "EveryStep", "LatentIsH0", *SOME_PUBLIC])
 def test_searches_end_where_the_hand_written_loop_ends(name):
     """In float64; a few may fork, as two roundings can make them."""
-    module = build(EXPRESSED[name]).double()
+    module = build(EXPRESSED[name]).double().eval()
     targets = (0.5 + 0.3 * targets_for(build(EXPRESSED[name]), 20)).double()
     found = invert(module, targets, solver=Adam(n_iter=30), check="raise")
     z = torch.full((20, found.latents.shape[-1]), 1 / found.latents.shape[-1]).double()
@@ -178,6 +181,27 @@ def test_a_declared_structure_is_tried_alone(name):
     if name == "Seq2SeqAutoencoder":  # a first guess that needs no probe
         unchecked = GeneratorBank.from_modules(module, decoder=agreeing[0], check=False)
         assert unchecked.weights.decoder == agreeing[0]
+
+
+@pytest.mark.parametrize("name", dropin_public.REFUSED)
+def test_public_modules_that_are_refused_with_the_reason(name):
+    make, message = dropin_public.REFUSED[name]
+    module = build(make)
+    with pytest.raises(ValueError, match=message):
+        invert(module, targets_for(module))
+
+
+def test_a_module_list_of_classes():
+    """Cells, LSTMs and steps by hand beside one another, as far as the structure is the same."""
+    kinds = [zoo.Vrae, dropin_public.FunctionalSteps, zoo.Vrae]
+    modules = nn.ModuleList(build(kind) for kind in kinds)
+    targets = targets_for(modules[0], 5)
+    found = invert(modules, targets, check="raise")
+    for m, module in enumerate(modules):
+        with torch.no_grad():
+            drawn = drawing_of(module, found.latents[:, m], T)
+        own = (drawn - targets).square().mean((1, 2))
+        torch.testing.assert_close(found.errors[:, m], own, rtol=1e-4, atol=1e-7)
 
 
 def test_structures_that_cannot_be():

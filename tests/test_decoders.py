@@ -7,9 +7,22 @@ from decoders import FEW, FEW_GRUS, FEW_LSTMS, GRUS, LSTMS, STRUCTURES, name_of,
 from helpers import ISAS, assert_same_lm_searches, needs_kernel
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.testing import assert_close
 
-from micfast import Decoder, Execution, GeneratorBank, Training, Weights, generate, invert, train
+from micfast import (
+    Adam,
+    Decoder,
+    Execution,
+    GeneratorBank,
+    LevenbergMarquardt,
+    Loss,
+    Training,
+    Weights,
+    generate,
+    invert,
+    train,
+)
 from micfast.kernels import reference
 from micfast.kernels.decoder import LATENTS, OUTPUTS
 
@@ -199,6 +212,76 @@ def test_bits_do_not_depend_on_the_company(structure, isa, monkeypatch):
             assert torch.equal(together.latents[-1:, 1:2], alone.latents)
 
 
+# -- two layers ------------------------------------------------------------------------------------
+
+
+def two_layers(cell, latent):
+    """A layer of torch's with two layers, a read-out, and our weights for them, in float64."""
+    torch.manual_seed(0)
+    kind = nn.GRU if cell == "gru" else nn.LSTM
+    rnn, out = kind(3, 5, num_layers=2).double(), nn.Linear(5, 2).double()
+    module = nn.Sequential(rnn, out)
+    decoder = Decoder(latent, cell=cell, n_layers=2)
+    bank = GeneratorBank.from_modules(module, decoder=decoder, check=False)
+
+    def draw(z, n_steps):
+        later = z if latent == "every" else torch.zeros_like(z)
+        x = torch.stack([z, *(n_steps - 1) * [later]])
+        return out(rnn(x)[0]).transpose(0, 1)
+
+    return draw, bank.weights
+
+
+@pytest.mark.parametrize(
+    ("cell", "latent"),
+    [
+        ("lstm", "first"),
+        ("gru", "every"),
+        pytest.param("lstm", "every", marks=pytest.mark.slow),
+        pytest.param("gru", "first", marks=pytest.mark.slow),
+    ],
+)
+def test_two_layers_are_torch_s(cell, latent):
+    """Drawings and gradients; errors with gaps and weights, whatever the backend."""
+    draw, weights = two_layers(cell, latent)
+    z = torch.rand(4, 3, dtype=torch.float64, requires_grad=True)
+    d = torch.rand(4, 6, 2, dtype=torch.float64)
+    (expected,) = torch.autograd.grad((d * draw(z, 6)).sum(), z)
+    for backend in ("torch", "auto"):
+        drawn = generate(weights, z, 6, execution=backend)[0]
+        assert_close(drawn, draw(z, 6), **CLOSE)
+        assert_close(torch.autograd.grad((d * drawn).sum(), z)[0], expected, **CLOSE)
+    targets = targets_with_gaps(4, 6, 2, torch.float64)
+    counted = torch.linspace(0, 1, 6)[:, None].double()
+    for loss in (Loss(), Loss(weights=counted)):
+        for solver in (Adam(2, loss=loss), LevenbergMarquardt(2, loss=loss)):
+            for backend in ("torch", "auto"):
+                run = {"solver": solver, "nan_policy": "omit", "execution": backend}
+                found = invert(GeneratorBank(weights), targets, **run)
+                w = torch.ones(6, 2) if loss.weights is None else counted.expand(6, 2)
+                w = w * ~targets.isnan()
+                squares = w * (draw(found.latents[:, 0], 6) - targets).nan_to_num().square()
+                own = squares.sum((1, 2)) / w.sum((1, 2))
+                assert_close(found.errors[:, 0], own, **CLOSE)
+
+
+def test_two_layers_are_not_trained_here():
+    _, weights = two_layers("lstm", "first")
+    for training in (Training.paper(5), Training()):
+        with pytest.raises(ValueError, match="modules to train must have one layer, got 2"):
+            train(GeneratorBank(weights), torch.rand(1, 3, 6, 2), training, seeds=[0])
+
+
+def test_a_target_that_is_not_finite_has_no_error_in_two_layers():
+    _, weights = two_layers("lstm", "first")
+    targets = torch.rand(2, 5, 2).double()
+    targets[0, 1] = torch.nan
+    start = torch.full((1, 1, 3), 1 / 3).double()
+    for backend in ("torch", "auto"):
+        errors = operators.invert(weights, targets, start, 2, backend=backend).errors[0]
+        assert errors.isnan().tolist() == [True, False]
+
+
 # -- weights and banks -----------------------------------------------------------------------------
 
 
@@ -267,5 +350,7 @@ def test_decoder():
         Decoder(feeds_back=1)
     with pytest.raises(ValueError, match="cell must be 'lstm' or 'gru', got 'rnn'"):
         Decoder(cell="rnn")
+    with pytest.raises(ValueError, match="n_layers must be"):
+        Decoder(n_layers=3)
     assert len({s[:3] for s in LSTMS}) == 6 * len(OUTPUTS)
     assert len({s[0] for s in GRUS}) == len(LATENTS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,68 +45,90 @@ def lloyd(
     k: int,
     distance: Distance,
     max_iter: int,
-    rng: np.random.Generator,
-) -> tuple[float, NDArray[np.int64], int]:
-    """One K-means restart: inertia, labels (no cluster empty) and number of iterations.
+    rngs: Sequence[np.random.Generator],
+) -> list[tuple[float, NDArray[np.int64], int]]:
+    """K-means restarts: of each, inertia, labels (no cluster empty) and number of iterations.
+
+    They go on together, since many short ones take longer to call than to compute.
 
     For DTW an own loop and not tslearn's TimeSeriesKMeans: that one averages by DBA, while the
     paper's published centres are arithmetic means of disjoint groups in which each sample lies
     with its nearest centre: the fixed point of this loop. A mean doesn't minimise the DTW cost,
     so the inertia may rise again and the best partition is kept.
     """
-    labels = _assign(_plus_plus(X, k, distance, rng))
-    best = (np.inf, labels, 0)
+    labels = _assign(_plus_plus(X, k, distance, rngs))
+    best = [(np.inf, own, 0) for own in labels]
+    running = np.arange(len(rngs))
     for iteration in range(1, max_iter + 1):
-        d = distance(X, means(X, labels, k))
-        inertia = float(d[np.arange(len(X)), labels].sum())
-        if inertia < best[0]:
-            best = (inertia, labels, iteration)
+        centres = means(X, labels, k).reshape(-1, *X.shape[1:])
+        d = _by_restart(distance(X, centres), k)
+        inertia = np.take_along_axis(d, labels[..., None], axis=2)[..., 0].sum(axis=1)
+        for r, value, own in zip(running, inertia, labels, strict=True):
+            if value < best[r][0]:
+                best[r] = (float(value), own, iteration)
         new_labels = _assign(d)
-        if np.array_equal(new_labels, labels):
+        moved = (new_labels != labels).any(axis=1)
+        running, labels = running[moved], new_labels[moved]
+        if len(running) == 0:
             break
-        labels = new_labels
     return best
 
 
+def _by_restart(d: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+    """Distances (n, R k) to the centres of all restarts as (R, n, k)."""
+    return np.ascontiguousarray(d.reshape(len(d), -1, k).swapaxes(0, 1))
+
+
 def _plus_plus(
-    X: NDArray[Any], k: int, distance: Distance, rng: np.random.Generator
+    X: NDArray[Any], k: int, distance: Distance, rngs: Sequence[np.random.Generator]
 ) -> NDArray[np.float64]:
-    """Squared distances (n, k) to k samples drawn by k-means++."""
-    d = np.empty((len(X), k))
-    chosen = [int(rng.integers(len(X)))]
-    d[:, :1] = distance(X, X[chosen])
-    for j in range(1, k):
-        weight = d[:, :j].min(axis=1)
-        weight[chosen] = 0
-        if weight.sum() == 0:  # only duplicates of the chosen samples are left
-            weight = np.ones(len(X))
-            weight[chosen] = 0
-        chosen.append(int(rng.choice(len(X), p=weight / weight.sum())))
-        d[:, j : j + 1] = distance(X, X[chosen[-1:]])
+    """Squared distances (R, n, k) to k samples drawn by k-means++."""
+    d = np.empty((len(rngs), len(X), k))
+    chosen = np.empty((len(rngs), k), dtype=np.int64)
+    for j in range(k):
+        for r, rng in enumerate(rngs):
+            chosen[r, j] = _next_centre(d[r, :, :j], chosen[r, :j], rng)
+        d[:, :, j] = distance(X, X[chosen[:, j]]).T
     return d
 
 
+def _next_centre(
+    d: NDArray[np.float64], chosen: NDArray[np.int64], rng: np.random.Generator
+) -> int:
+    """Draw a sample far from those chosen, by its distances (n, j) to them."""
+    if len(chosen) == 0:
+        return int(rng.integers(len(d)))
+    weight = d.min(axis=1)
+    weight[chosen] = 0
+    if weight.sum() == 0:  # only duplicates of the chosen samples are left
+        weight = np.ones(len(d))
+        weight[chosen] = 0
+    return int(rng.choice(len(d), p=weight / weight.sum()))
+
+
 def _assign(d: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Nearest centre of each sample; an empty cluster gets the sample that fits its own least."""
-    labels = d.argmin(axis=1)
-    cost = d.min(axis=1)
-    counts = np.bincount(labels, minlength=d.shape[1])
-    for j in np.flatnonzero(counts == 0):
+    """Nearest centre (R, n) of each sample, by distances (R, n, k).
+
+    An empty cluster gets the sample that fits its own least.
+    """
+    labels, cost = d.argmin(axis=2), d.min(axis=2)
+    counts = (labels[..., None] == np.arange(d.shape[2])).sum(axis=1)
+    for r, j in np.argwhere(counts == 0):
         # A sample that is alone stays: taking it would only empty its own cluster instead.
-        worst = int(np.where(counts[labels] > 1, cost, -1.0).argmax())
-        counts[labels[worst]] -= 1
-        counts[j] += 1
-        labels[worst] = j
-        cost[worst] = 0
+        worst = int(np.where(counts[r, labels[r]] > 1, cost[r], -1.0).argmax())
+        counts[r, labels[r, worst]] -= 1
+        counts[r, j] += 1
+        labels[r, worst] = j
+        cost[r, worst] = 0
     return labels
 
 
 def means(X: NDArray[Any], labels: NDArray[np.int64], k: int) -> NDArray[Any]:
-    """Mean (k, T, C) of each cluster's members, computed in the dtype of X."""
+    """Mean (..., k, T, C) of each cluster's members, by labels (..., n), in the dtype of X."""
     # As a product with the weights: one pass over X instead of a copy of each cluster.
-    weights = (labels == np.arange(k)[:, None]).astype(X.dtype)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return (weights @ X.reshape(len(X), -1)).reshape(k, *X.shape[1:])
+    weights = (labels[..., None, :] == np.arange(k)[:, None]).astype(X.dtype)
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return (weights @ X.reshape(len(X), -1)).reshape(*labels.shape[:-1], k, *X.shape[1:])
 
 
 def by_falling_size(labels: NDArray[np.int64], k: int) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -53,12 +54,15 @@ class _Clustering(Selection):
     ) -> _Clusters:
         """The restart with the lowest inertia."""
 
-        def restart(i: int) -> _Clusters:
-            child = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i))
-            rng = np.random.default_rng(child)
-            return lloyd(X, k, self.distance(X.shape[1]), self.max_iter, rng)
+        def restart(numbers: NDArray[np.int64]) -> list[_Clusters]:
+            keys = [(*seed.spawn_key, int(i)) for i in numbers]
+            children = [np.random.SeedSequence(seed.entropy, spawn_key=key) for key in keys]
+            rngs = [np.random.default_rng(child) for child in children]
+            return lloyd(X, k, self.distance(X.shape[1]), self.max_iter, rngs)
 
-        return min(parallel_map(restart, range(self.n_init), threads), key=lambda result: result[0])
+        shares = np.array_split(np.arange(self.n_init), min(threads, self.n_init))
+        found = parallel_map(restart, shares, threads)
+        return min(itertools.chain.from_iterable(found), key=lambda result: result[0])
 
     def select(
         self, X: NDArray[Any], n_types: int, seed: np.random.SeedSequence, threads: int

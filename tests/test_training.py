@@ -10,6 +10,7 @@ from micfast import Execution, GeneratorBank, Training, train
 from micfast.training.errors import held_share, hidden_size_for, variance
 from micfast.training.fleet import train_until_learned
 from micfast.training.initializations.matched import Matched
+from micfast.training.methods import projected
 from micfast.training.methods.auto import Auto
 from micfast.training.methods.lm import ProjectedLM
 from micfast.training.methods.projected import ProjectedAdam
@@ -70,6 +71,25 @@ def test_no_steps_solve_the_read_out():
     for name, tensor in trained.bank.weights.named():
         assert torch.equal(tensor, getattr(start.weights, name)) == (name not in ("W_out", "b_out"))
     assert trained.errors[0] < 0.5 * variance(types)[0]
+
+
+def test_long_types_are_trained_at_a_lower_rate_whatever_the_others_are(monkeypatch):
+    short = np.pad(sinusoids(40, [2.0]), ((0, 0), (0, 661), (0, 0)), constant_values=np.nan)
+    types = np.stack([sinusoids(701, [3.0]), short, sinusoids(701, [5.0], seed=1)])
+    start = GeneratorBank(Matched().weights(types, 3, [0, 1, 2]))
+    training = Training(method=ProjectedAdam(3), noise_in=0)
+    together = train(start, types, training, seeds=[0, 1, 2])
+
+    def alone(m, own, training):
+        return train(start.select(indices=[m]), own[None], training, seeds=[m]).bank
+
+    for m, own in enumerate((types[0], short[:, :40], types[2])):
+        assert alone(m, own, training) == together.bank.select(indices=[m])
+    # 701 steps are more than twice 300: a quarter of the rate.
+    monkeypatch.setattr(projected, "_LENGTH", 1000)
+    quarter = training.replace(method=ProjectedAdam(3, learning_rate=0.0025))
+    assert alone(0, types[0], quarter) == together.bank.select(indices=[0])
+    assert alone(1, short, quarter) != together.bank.select(indices=[1])
 
 
 def test_rich_types_are_said_to_be_and_not_tried_again():

@@ -92,6 +92,19 @@ def test_long_types_are_trained_at_a_lower_rate_whatever_the_others_are(monkeypa
     assert alone(1, short, quarter) != together.bank.select(indices=[1])
 
 
+def test_a_module_is_tried_again_at_twice_the_rate():
+    types = sinusoids(60, [1.0, 3.0])[None]
+    training = Training(method=Auto(ProjectedAdam(2), ProjectedLM(1)), noise_in=0, learned_tol=1e-9)
+    assert training.method.again() == Auto(ProjectedAdam(2, learning_rate=0.02), ProjectedLM(1))
+    _, (report,) = fit(types, training.replace(max_retries=1))
+    assert report.attempts == 2
+    best = []
+    for seed, method in ((0, training.method), (100, training.method.again())):
+        start = GeneratorBank(Matched().weights(types, 6, [seed]))
+        best.append(train(start, types, training.replace(method=method), seeds=[seed]).errors[0])
+    assert report.mse == min(best)
+
+
 def test_rich_types_are_said_to_be_and_not_tried_again():
     types = np.stack([sinusoids(200, [1.0, 3.0]), noise(1)[0]])
     training = Training(method=SHORT, noise_in=0, max_retries=2)

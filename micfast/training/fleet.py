@@ -192,13 +192,14 @@ def train_until_learned(
     scale = variance(types)
     reports = [ModuleReport() for _ in range(M)]
     best: list[Weights | None] = [None] * M
-    pending = list(range(M))
+    pending, again = list(range(M)), training.replace(method=method.again())
     for attempt in range(training.max_retries + 1):
         seeds = [seed_of(m, attempt) for m in pending]
         began = time.perf_counter()
         start = initialization.weights(types[pending], hidden_size, seeds)
         bank = GeneratorBank(start).to(device=device)
-        trained = train(bank, types[pending], training, seeds=seeds, execution=execution)
+        own = training if attempt == 0 else again
+        trained = train(bank, types[pending], own, seeds=seeds, execution=execution)
         seconds = time.perf_counter() - began
         weights = trained.bank.weights.to(device="cpu")
         for j, m in enumerate(pending):

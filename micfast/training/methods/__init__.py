@@ -91,6 +91,10 @@ class Method(Settings):
     # Whether a module whose types are too rich for its size is tried again from other seeds.
     tries_rich_types: ClassVar[bool] = False
 
+    def again(self) -> Method:
+        """The method by which a module that did not learn by this one is tried again."""
+        return self
+
     @abstractmethod
     def train(self, fleet: Fleet, execution: Execution, report: Report) -> Learned:
         """Train a fleet; a module's result depends on its own start, types, noise and seed alone.

@@ -54,6 +54,10 @@ class Auto(Method):
             if not isinstance(getattr(self, name), Method):
                 raise TypeError(f"Auto: {name} must be a method, got {getattr(self, name)!r}")
 
+    def again(self) -> Method:
+        """See :meth:`Method.again`."""
+        return self.replace(first=self.first.again(), then=self.then.again())
+
     def train(self, fleet: Fleet, execution: Execution, report: Report) -> Learned:
         """See :meth:`Method.train`."""
         found = self.first.train(fleet, execution, part_of(report, 0, 0.5))

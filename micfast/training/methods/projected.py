@@ -44,7 +44,7 @@ class ProjectedAdam(Method):
         0 solves the read-out alone.
     learning_rate : float
         Adam's largest step size; above 0. It is halved for types of more than 300 steps, and again
-        at each doubling of that length.
+        at each doubling of that length. A module that failed is tried again with twice the rate.
 
     Examples
     --------
@@ -70,6 +70,10 @@ class ProjectedAdam(Method):
         self.set("n_steps", check_count(where, "n_steps", self.n_steps, 0, 2**40))
         rate = check_number(where, "learning_rate", self.learning_rate, positive=True)
         self.set("learning_rate", rate)
+
+    def again(self) -> Method:
+        """See :meth:`Method.again`: at twice the rate, which ends farther from the start."""
+        return self.replace(learning_rate=2 * self.learning_rate)
 
     def train(self, fleet: Fleet, execution: Execution, report: Report) -> Learned:
         """See :meth:`Method.train`; losses are relative errors, with noise."""

@@ -167,21 +167,23 @@ def sums_of_sinusoids(
 def measure_sinusoids(n_threads: int, quick: bool, say: Callable[[str], None]) -> list[Row]:
     """Rows of the suite "sinusoids": one for each length, number of sinusoids and way."""
     execution, M = Execution(n_threads=n_threads), 2 if quick else 4
+    numbers = (1, 2) if quick else _SINUSOIDS
     rows: list[Row] = []
     for n_steps in (20,) if quick else _STEPS:
+        types = np.concatenate([sums_of_sinusoids(M, n_steps, n, 0) for n in numbers])
         for way, training in _SYNTHETIC.items():
             say(f"sinusoids: T = {n_steps}, {way}")
-            for n_sinusoids in (1, 2) if quick else _SINUSOIDS:
-                types = sums_of_sinusoids(M, n_steps, n_sinusoids, 0)
-                found, seconds = _train(types, short(training, quick), execution)
+            reports, seconds = _train(types, short(training, quick), execution)
+            for i, n in enumerate(numbers):
+                found = reports[i * M : (i + 1) * M]
                 row = {
                     "T": n_steps,
-                    "sinusoids": n_sinusoids,
+                    "sinusoids": n,
                     "way": way,
                     "modules": M,
                     "learned": sum(one.learned for one in found),
                     "relative_errors": [one.relative_mse for one in found],
-                    "seconds": seconds,
+                    "seconds_of_all": seconds,
                 }
                 rows.append(row)
     return rows

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from bench.load import anonymous
 
 Row = dict[str, Any]
 
-_CHUNK, _N_CHUNKS, _SAMPLES = 10_000, 4, 2
+_CHUNK, _N_CHUNKS, _SAMPLES = 10_000, 2, 3
 _LETTERS = replace(CHARACTERS, id="dask-characters", N=_CHUNK * _N_CHUNKS, I=4)
 # Short sequences and small modules: the work is in moving them.
 _STREAM = InversionCase("dask-stream", M=2, N=0, H=4, K=4, O=2, T=20, I=2)
@@ -83,48 +83,46 @@ def measure_dask(n_threads: int, quick: bool, say: Callable[[str], None]) -> lis
     ways = [(0, 1), (1, 1)]
     if n_threads > 1:
         ways += [(0, n_threads), (1, n_threads), (n_threads, 1)]
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="micfast-bench-") as folder:
+    samples: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
+    expected, wrong = None, set()
+    with tempfile.TemporaryDirectory(prefix="micfast-bench-") as folder, ExitStack() as opened:
         store = _store(Path(folder) / "X.zarr", case, case.N // _N_CHUNKS)
         X = np.asarray(store[:])
-        expected = None
-        for n_workers, threads in ways:
-            name = f"{n_workers} worker{'s' * (n_workers > 1)}" if n_workers else "in memory"
-            say(f"dask: {name}, {threads} thread{'s' * (threads > 1)} each")
-            if n_workers == 0:
-                execution = micfast.Execution(n_threads=threads)
-                run = _timed(
-                    lambda e=execution: micfast.invert(bank, X, solver=solver, execution=e)
-                )
-                seconds, errors = run[0], run[1].errors
-                expected = errors if expected is None else expected
-            else:
-                with _cluster(n_workers, threads):
+        clients = {way: opened.enter_context(_cluster(*way)) for way in ways if way[0]}
+        # One after the other in every round, so that a busy spell of the machine meets all; idle
+        # workers take no time. The first round is warm-up.
+        for i in range(1 + _SAMPLES):
+            for way in ways:
+                say(f"dask: round {i} of {_SAMPLES}, {_label(way[0])}, {way[1]} threads each")
+                start = time.perf_counter()
+                if way[0] == 0:
+                    execution = micfast.Execution(n_threads=way[1])
+                    errors = micfast.invert(bank, X, solver=solver, execution=execution).errors
+                else:
                     lazy = micfast.invert(bank, da.from_zarr(store), solver=solver)
-                    seconds, errors = _timed(lazy.errors.compute)
-            rows.append(
-                {
-                    "case": asdict(case),
-                    "peer": "micfast",
-                    "label": name,
-                    "n_workers": n_workers,
-                    "threads": threads,
-                    "chunk": case.N // _N_CHUNKS,
-                    "status": "ok" if np.array_equal(errors, expected) else "failed",
-                    "samples_s": seconds,
-                }
-            )
-    return rows
+                    errors = clients[way].compute(lazy.errors).result()
+                if i > 0:
+                    samples[way].append(time.perf_counter() - start)
+                expected = errors if expected is None else expected
+                if not np.array_equal(errors, expected):
+                    wrong.add(way)
+    return [
+        {
+            "case": asdict(case),
+            "peer": "micfast",
+            "label": _label(n_workers),
+            "n_workers": n_workers,
+            "threads": threads,
+            "chunk": case.N // _N_CHUNKS,
+            "status": "failed" if (n_workers, threads) in wrong else "ok",
+            "samples_s": samples[n_workers, threads],
+        }
+        for n_workers, threads in ways
+    ]
 
 
-def _timed(work: Callable[[], Any]) -> tuple[list[float], Any]:
-    """Seconds of some runs after a warm one, and the last result."""
-    result, seconds = work(), []
-    for _ in range(_SAMPLES):
-        start = time.perf_counter()
-        result = work()
-        seconds.append(time.perf_counter() - start)
-    return seconds, result
+def _label(n_workers: int) -> str:
+    return f"{n_workers} worker{'s' * (n_workers > 1)}" if n_workers else "in memory"
 
 
 def dask_table(rows: list[Row]) -> list[str]:

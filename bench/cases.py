@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from micfast import Decoder, Weights
+from micfast.generators.dropin.structures import Layers, as_one_layer
 from micfast.kernels.reference_training import sample_episode
 
 N_TYPE_SETS = 20
@@ -53,11 +54,13 @@ class DecoderCase(InversionCase):
     latent: str = "first"
     output: str = "identity"
     cell: str = "lstm"
+    n_layers: int = 1
 
     @property
     def flop(self) -> int:
-        """As of all inversions; a GRU has three gates."""
-        return super().flop - (self.cell == "gru") * 4 * self.H**2 * self.T * self.I * self.amount
+        """As of all inversions; a GRU has three gates, a second layer twice the matrices."""
+        n_matrices = (3 if self.cell == "gru" else 4) * (2 * self.n_layers - 1)
+        return 4 * (n_matrices * self.H**2 + self.O * self.H) * self.T * self.I * self.amount
 
 
 @dataclass(frozen=True)
@@ -223,17 +226,22 @@ def make_problem(case: Case) -> Problem:
     M, H, K, O, T = case.M, case.H, case.K, case.O, case.T
     decoder = Decoder()
     if isinstance(case, DecoderCase):
-        decoder = Decoder(case.latent, case.output, cell=case.cell)
+        decoder = Decoder(case.latent, case.output, cell=case.cell, n_layers=case.n_layers)
     n_states = 1 if decoder.cell == "gru" else 2  # h_0, and c_0
     R = n_states * H if decoder.sets_state else 4 * H
     shapes = ((M, R, K), (M, 4 * H, H), (M, 4 * H), (M, O, H), (M, O))
-    weights = Weights(
-        *(torch.empty(shape).uniform_(-bound, bound, generator=generator) for shape in shapes),
-        decoder=decoder,
-    )
+
+    def drawn(shape: tuple[int, ...]) -> Tensor:
+        return torch.empty(shape).uniform_(-bound, bound, generator=generator)
+
+    weights = Weights(*map(drawn, shapes), decoder=decoder)
     if decoder.cell == "gru":  # as torch's, see Weights
         weights.W_hh[:, 2 * H : 3 * H] = 0
         weights.W_ih[:, 3 * H :] = 0
+    if decoder.n_layers > 1:
+        weights = _with_second_layer(
+            weights, [drawn(shapes[1]), drawn(shapes[1]), drawn(shapes[2])]
+        )
     if isinstance(case, InversionCase):
         targets = _smooth_sequences(case.N, T, O, generator)
         return InversionProblem(case, weights, targets, torch.full((1, 1, K), 1 / K))
@@ -252,6 +260,22 @@ def make_problem(case: Case) -> Problem:
         noise_out[setting % len(case.noise_out)],
         module + 1,
     )
+
+
+def _with_second_layer(weights: Weights, second: list[Tensor]) -> Weights:
+    """Weights of two layers, of those of the first and W_ih, W_hh and b of the second."""
+    H = weights.hidden_size
+    if weights.decoder.cell == "gru":
+        second[0][:, 3 * H :] = 0
+        second[1][:, 2 * H : 3 * H] = 0
+    joined = []
+    for m in range(weights.n_modules):
+        first = Layers(*(tensor[m] for tensor in weights), cell=weights.decoder.cell)
+        layers = as_one_layer(first, *(tensor[m] for tensor in second))
+        tensors = (tensor[None] for tensor in layers[:5])
+        assert layers.b_first is not None
+        joined.append(Weights(*tensors, decoder=weights.decoder, b_first=layers.b_first[None]))
+    return Weights.concat(joined)
 
 
 def _smooth_sequences(n: int, T: int, O: int, generator: torch.Generator) -> Tensor:

@@ -54,10 +54,10 @@ CASES = tuple(
     for M, N, T, H, O in _SIZES
 )
 # Each place where the latent enters, and each map of the outputs: as a batch, and one target. Then
-# GRUs.
+# GRUs, and two layers.
 DECODER_CASES = tuple(
     DecoderCase(
-        f"drop-in-{'gru-' * (cell == 'gru')}{latent}-{output}-{N}x{H}",
+        f"drop-in-{'two-' * (n - 1)}{'gru-' * (cell == 'gru')}{latent}-{output}-{N}x{H}",
         M=1,
         N=N,
         H=H,
@@ -68,19 +68,22 @@ DECODER_CASES = tuple(
         latent=latent,
         output=output,
         cell=cell,
+        n_layers=n,
     )
-    for cell, latent, output in (
-        ("lstm", "every", "identity"),
-        ("lstm", "state", "identity"),
-        ("lstm", "tanh_state", "identity"),
-        ("lstm", "first", "tanh"),
-        ("lstm", "first", "sigmoid"),
-        ("lstm", "first", "exp"),
-        ("lstm", "first", "softplus"),
-        ("lstm", "every", "tanh"),
-        ("gru", "first", "identity"),
-        ("gru", "every", "tanh"),
-        ("gru", "tanh_state", "identity"),
+    for n, cell, latent, output in (
+        (1, "lstm", "every", "identity"),
+        (1, "lstm", "state", "identity"),
+        (1, "lstm", "tanh_state", "identity"),
+        (1, "lstm", "first", "tanh"),
+        (1, "lstm", "first", "sigmoid"),
+        (1, "lstm", "first", "exp"),
+        (1, "lstm", "first", "softplus"),
+        (1, "lstm", "every", "tanh"),
+        (1, "gru", "first", "identity"),
+        (1, "gru", "every", "tanh"),
+        (1, "gru", "tanh_state", "identity"),
+        (2, "lstm", "first", "identity"),
+        (2, "gru", "every", "identity"),
     )
     for N, H in ((1, 10), (200, 10), (200, 32))
 )
@@ -204,4 +207,5 @@ def _name(row: Row) -> str:
     case = row["case"]
     kind = f"{case['latent']} {case['output']} " if "latent" in case else ""
     kind = "gru " * (case.get("cell") == "gru") + kind
+    kind = "two layers, " * (case.get("n_layers", 1) == 2) + kind
     return kind + "x".join(str(case[letter]) for letter in "MNTHO")

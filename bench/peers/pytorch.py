@@ -40,21 +40,28 @@ class TorchModule(nn.Module):
         W_ih, W_hh, b, W_out, b_out = (w[module] for w in weights)
         self.decoder = weights.decoder
         n_inputs = 1 if self.decoder.sets_state else W_ih.shape[1]
-        H = W_hh.shape[1]
-        is_gru = self.decoder.cell == "gru"
-        self.rnn = nn.GRU(n_inputs, H) if is_gru else nn.LSTM(n_inputs, H)
-        self.FC = nn.Linear(W_out.shape[1], W_out.shape[0])
+        n_layers = self.decoder.n_layers
+        H = W_hh.shape[1] // n_layers
+        kind = nn.GRU if self.decoder.cell == "gru" else nn.LSTM
+        self.rnn = kind(n_inputs, H, num_layers=n_layers)
+        W_out = W_out[:, -H:]
+        self.FC = nn.Linear(H, W_out.shape[0])
         values = {"FC.weight": W_out, "FC.bias": b_out}
         if self.decoder.sets_state:
             self.to_state = nn.Linear(W_ih.shape[1], W_ih.shape[0], bias=False)
             values["to_state.weight"] = W_ih
             W_ih = torch.zeros(len(b), 1)
-        b_hh = torch.zeros_like(b)
-        if is_gru:  # n's two blocks are one of each tensor
-            W_ih, W_hh = W_ih[: 3 * H], torch.cat([W_hh[: 2 * H], W_hh[3 * H :]])
-            b, b_hh = b[: 3 * H], torch.cat([b_hh[: 2 * H], b[3 * H :]])
-        tensors = {"weight_ih": W_ih, "weight_hh": W_hh, "bias_ih": b, "bias_hh": b_hh}
-        values |= {f"rnn.{name}_l0": tensor for name, tensor in tensors.items()}
+        # The second layer's units follow the first one's in each block of rows.
+        from_state = W_hh.view(4, n_layers, H, n_layers, H)
+        for i in range(n_layers):
+            W_x = W_ih.view(4, n_layers, H, -1)[:, 0] if i == 0 else from_state[:, 1, :, 0]
+            W_h, b_i = from_state[:, i, :, i], b.view(4, n_layers, H)[:, i]
+            b_h = torch.zeros_like(b_i)
+            if kind is nn.GRU:  # n's two blocks are one of each tensor
+                W_x, W_h, b_h[3] = W_x[:3], W_h[[0, 1, 3]], b_i[3]
+                b_i, b_h = b_i[:3], b_h[[0, 1, 3]]
+            tensors = {"weight_ih": W_x, "weight_hh": W_h, "bias_ih": b_i, "bias_hh": b_h}
+            values |= {f"rnn.{n}_l{i}": tensor.flatten(0, 1) for n, tensor in tensors.items()}
         self.load_state_dict(values)
 
     def forward(self, z: Tensor, n_steps: int) -> Tensor:

@@ -124,10 +124,10 @@ class GeneratorBank:
         ----------
         modules : nn.Module, iterable of nn.Module, or mapping of str to nn.Module
             One module, or several (``nn.ModuleList`` included; the keys of a ``nn.ModuleDict`` or
-            dict are the classes). Each contains exactly one ``nn.LSTM`` or ``nn.GRU`` (one layer,
-            one direction, no projection; with or without bias; either ``batch_first``) or cell, one
-            ``nn.Linear`` that reads its hidden state, at most two that turn the latent into its
-            input or initial state, and no other parameter.
+            dict are the classes). Each contains exactly one ``nn.LSTM`` or ``nn.GRU`` (one or
+            two layers, one direction, no projection; with or without bias; either ``batch_first``)
+            or cell, one ``nn.Linear`` that reads its hidden state, at most two that turn the latent
+            into its input or initial state, and no other parameter.
         classes, metadata
             As in :class:`GeneratorBank`.
         check : {"auto", "raise", "warn", False}

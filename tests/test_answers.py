@@ -7,10 +7,19 @@ import pytest
 import torch
 from estimators import SMALL, X_NEW, Y_NEW, X, needs_kernel, saved, small, y
 
-from micfast import ModularInverseClassifier, Pose, Training
+from micfast import (
+    Execution,
+    GeneratorBank,
+    LevenbergMarquardt,
+    ModularInverseClassifier,
+    Pose,
+    Training,
+)
 from micfast.classify.experts import fit_experts
-from micfast.classify.hull import hull_errors, left_out_errors
 from micfast.classify.views import VIEWS, views_of
+from micfast.search import posed
+from micfast.search.exact import Scale, inner, power_above
+from micfast.search.hull import Hull
 from micfast.search.pose import grid, warp
 
 ALL = {"views": "auto", "pose": "auto", "hull": True}
@@ -116,7 +125,80 @@ def test_pose_lowers_the_error(panel):
     assert fixed.poses.describe(0) == "no change"
 
 
+# -- bits ------------------------------------------------------------------------------------------
+
+
+def test_sums_are_exact():
+    rng = np.random.default_rng(0)
+    assert power_above(torch.tensor([0.0, 1e-30, 0.75, 1.0, 3.0])).tolist()[2:] == [1, 2, 4]
+    values = torch.from_numpy(1e6 * rng.standard_normal((3, 50, 40)) ** 3)
+    scale = Scale.of(values.abs().flatten(1).amax(dim=1), 2000)
+    integers, quantum = scale.integers(scale.in_units(values)), scale.quantum[:, None, None]
+    np.testing.assert_allclose((integers * quantum).numpy(), values.numpy(), atol=quantum.max())
+    sums, order = inner(integers, integers), torch.from_numpy(rng.permutation(50))
+    assert sums.tolist() == inner(integers[:, order], integers[:, order]).tolist()
+    assert sums.tolist() == [sum(int(v) ** 2 for v in one.flatten()) for one in integers]
+    n = torch.tensor([1.0, 2.0, 64.0, 999.0, 1e6])
+    assert ((8 * Scale.of(torch.ones(5), n).levels) ** 2 * n <= 2**53).all()
+
+
+@needs_kernel
+@pytest.mark.parametrize("gaps", [False, True])
+def test_a_search_of_poses_is_the_same_in_any_company(monkeypatch, gaps):
+    """To the bit: with other sequences, lengths, portions and threads; modules 2 a class."""
+    rng, T, O, K = np.random.default_rng(0), 75, 11, 3
+    banks = [
+        GeneratorBank.random(4, hidden_size=7, input_size=K, output_size=O, seeds=range(v, v + 4))
+        for v in (0, 9)
+    ]
+    pose = Pose(shift=0.1, gain=True, offset=True, penalty=0.3)
+    types = [bank.generate(torch.eye(K), T)[:2].double() for bank in banks]
+    hulls = [Hull(one, pose, T, gains=True) for one in types]
+    latents = torch.from_numpy(rng.dirichlet(np.ones(K), 23)).float()
+    drawn = torch.stack([bank.generate(latents, T)[1] for bank in banks])
+    u = 1.05 * (torch.arange(T) - torch.from_numpy(rng.uniform(-6, 6, (1, 23, 1))))
+    targets = 1.1 * warp(drawn, u.float())[0] + 0.1 * torch.from_numpy(
+        rng.standard_normal(drawn.shape)
+    )
+    targets = targets.float()
+    ends = torch.full((23,), T)
+    if gaps:
+        ends = torch.from_numpy(rng.integers(20, T, 23))
+        targets[:, rng.random((23, T, O)) < 0.05] = torch.nan
+        targets[:, torch.arange(T) >= ends[:, None]] = torch.nan
+
+    def search(rows, n_threads=1):
+        part = targets[:, rows, : int(ends[rows].max())]
+        starts = [hull.nearest(x) for hull, x in zip(hulls, part, strict=True)]
+        free, execution = [True, False], Execution(n_threads=n_threads)
+        solver = LevenbergMarquardt()
+        found = posed.search_posed(banks, part, starts, solver, pose, T, free, execution)
+        return [*starts[0], *starts[1], found.latents, *found.fit]
+
+    everyone = list(range(23))
+    together = search(everyone)
+    assert all(torch.isfinite(one).all() for one in together)
+    other = torch.get_num_threads()
+    for rows, numbers, n_threads in (
+        ([5], 2**20, 2),
+        ([22, 3, 17], 2**20, 1),
+        (everyone[::-1], 2**14, 3),
+    ):
+        monkeypatch.setattr(posed, "_NUMBERS", numbers)
+        torch.set_num_threads(n_threads)
+        alone = search(rows, n_threads)
+        torch.set_num_threads(other)
+        for one, all_of_them in zip(alone, together, strict=True):
+            assert torch.equal(one, all_of_them[:, rows])
+
+
 # -- the hull --------------------------------------------------------------------------------------
+
+
+def hull_errors(types, X, *pose, own=None, left_out=None, gains=False):
+    hull = Hull(torch.from_numpy(types), *pose, gains=gains)
+    rest = [None if one is None else torch.from_numpy(one) for one in (own, left_out)]
+    return hull.nearest(torch.from_numpy(X), *rest).errors.T.numpy()
 
 
 def test_hull_against_quadratic_programming():
@@ -147,7 +229,7 @@ def test_leaving_out_is_leaving_out():
     types, pose = rng.standard_normal((3, 4, 20, 1)), Pose(gain=True, penalty=0.3)
     flat, own = types.reshape(12, 20, 1), np.repeat(np.arange(3), 4)
     left_out = np.tile(np.eye(4, dtype=bool), (3, 1))
-    errors = left_out_errors(types, flat, own, left_out, pose, 20, gains=True)
+    errors = hull_errors(types, flat, pose, 20, own=own, left_out=left_out, gains=True)
     for n, (c, k) in enumerate(itertools.product(range(3), range(4))):
         rest = np.delete(types[c : c + 1], k, axis=1)
         alone = hull_errors(rest, flat[n : n + 1], pose, 20, gains=True)
@@ -243,6 +325,7 @@ def test_panel_decides_and_comes_back_from_its_file(panel, tmp_path):
     assert str(again.expectation_) == str(panel.expectation_)
     assert again.pose_ == panel.pose_
     other = again.decide(X_NEW)
+    np.testing.assert_array_equal(panel.decide(X_NEW[4:6]).errors, decision.errors[4:6])
     for name in ("errors", "module_errors", "novelty", "probabilities"):
         np.testing.assert_array_equal(getattr(other, name), getattr(decision, name))
     np.testing.assert_array_equal(other.reconstructions("all"), decision.reconstructions("all"))
@@ -266,10 +349,10 @@ def test_classes_come_and_go(panel, tmp_path):
     before = clf.decide(X_NEW).errors
     clf.add_class(X[:7] + 20, "zigzag")
     assert clf.predict(X[:7] + 20).tolist() == ["zigzag"] * 7
-    np.testing.assert_allclose(clf.decide(X_NEW).errors[:, :3], before, rtol=1e-4)
+    np.testing.assert_array_equal(clf.decide(X_NEW).errors[:, :3], before)
     assert len(clf.training_report_) == 4 * 3
     clf.remove_class("zigzag")
-    np.testing.assert_allclose(clf.decide(X_NEW).errors, before, rtol=1e-4)
+    np.testing.assert_array_equal(clf.decide(X_NEW).errors, before)
 
 
 @pytest.mark.slow
@@ -279,7 +362,7 @@ def test_sequences_of_unequal_length_and_with_gaps(panel):
     clf = small(**ALL, nan_policy="omit").fit(cut, y)
     alone = clf.decide([X_NEW[0][:8]])
     together = clf.decide([X_NEW[0][:8], *X_NEW])
-    np.testing.assert_allclose(together.errors[0], alone.errors[0], rtol=1e-4)
+    np.testing.assert_array_equal(together.errors[0], alone.errors[0])
     gaps = X_NEW.copy()
     gaps[:, 4:7] = np.nan
     assert (clf.predict(gaps) == Y_NEW).mean() > 0.8

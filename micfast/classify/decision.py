@@ -16,7 +16,6 @@ from micfast.generators.bank import GeneratorBank
 from micfast.generators.labels import Label, as_label
 from micfast.kernels.execution import Execution
 from micfast.search.inversion import Inversion
-from micfast.search.pose import Fit
 from micfast.settings import check_count
 
 __all__ = ["Decision", "Rules", "append_label"]
@@ -105,7 +104,6 @@ class Decision:
     standardizer: Standardizer | None = field(repr=False)
     execution: Execution = field(repr=False)
     view_errors: dict[str, NDArray[np.float64]] = field(repr=False, default_factory=dict)
-    fit: Fit | None = field(repr=False, default=None)
 
     @classmethod
     def from_errors(
@@ -117,7 +115,6 @@ class Decision:
         standardizer: Standardizer | None,
         execution: Execution,
         view_errors: dict[str, NDArray[np.float64]] | None = None,
-        fit: Fit | None = None,
     ) -> Decision:
         """Decide by the classes' errors (n, C).
 
@@ -132,8 +129,8 @@ class Decision:
             Undoes the standardisation of reconstructions.
         execution : Execution
             For drawing.
-        view_errors, fit
-            See the attributes; ``fit`` of the R C modules' drawings.
+        view_errors
+            See the attributes.
         """
         best = errors.argmin(axis=1)
         lowest = errors[np.arange(len(best)), best]
@@ -160,7 +157,6 @@ class Decision:
             standardizer=standardizer,
             execution=execution,
             view_errors=view_errors or {},
-            fit=fit,
         )
 
     def __len__(self) -> int:
@@ -181,11 +177,11 @@ class Decision:
     @property
     def poses(self) -> Poses | None:
         """Pose of each sequence over the winner's reconstruction by its best module."""
-        if self.fit is None:
+        if self.search.fit is None:
             return None
         _, n, C = self.module_errors.shape
         r = self.module_errors[:, np.arange(n), self.best].argmin(axis=0)
-        return Poses.of(self.fit, r * C + self.best)
+        return Poses.of(self.search.fit, r * C + self.best)
 
     @property
     def features(self) -> NDArray[np.float64]:
@@ -230,6 +226,7 @@ class Decision:
             n_iter_used=n_iter_used[:, chosen],
             converged=converged[:, chosen],
             lengths=found.lengths,
+            fit=None if found.fit is None else found.fit.at(chosen),
         )
 
     def reconstructions(
@@ -271,8 +268,6 @@ class Decision:
 
     def _draw(self, which: NDArray[np.int64]) -> NDArray[np.float64]:
         drawn = self.search.reconstructions(which, execution=self.execution).astype(np.float64)
-        if self.fit is not None:
-            drawn = Poses.of(self.fit, which).lay(drawn)
         return drawn if self.standardizer is None else self.standardizer.inverse_transform(drawn)
 
 

@@ -31,6 +31,7 @@ from micfast.kernels.backend import resolve_backend
 from micfast.kernels.execution import Execution
 from micfast.kernels.weights import Weights
 from micfast.runtime import n_threads
+from micfast.search.hull import Hull
 from micfast.search.inversion import Inversion, invert
 from micfast.search.pose import Pose, pose_of
 from micfast.search.solvers import SOLVERS, Solver
@@ -258,7 +259,7 @@ class ModularInverseClassifier(
     # Set by fit.
     _all_modules: list[GeneratorBank]
     _panel: Panel | None
-    _shown_types: NDArray[np.float64] | None
+    _hulls: tuple[str, list[Hull]] | None
     _sizes: tuple[int, int]
     _thresholds: tuple[float, NDArray[np.float64]]
     banks_: list[GeneratorBank]
@@ -607,7 +608,6 @@ class ModularInverseClassifier(
             self.standardizer_,
             execution,
             dict(zip(self.experts_.names, said.errors, strict=True)),
-            said.raw.fit,
         )
 
     def predict(self, X: Any) -> np.ndarray:
@@ -917,7 +917,7 @@ class ModularInverseClassifier(
             calibration_=[one.calibration for one in fitted],
             classes_=classes,
             _all_modules=fitting.all_modules(fitted),
-            _shown_types=None,
+            _hulls=None,
             _sizes=(n_types, hidden_size),
             _thresholds=(math.nan, np.empty(0)),
         )
@@ -1067,7 +1067,7 @@ class ModularInverseClassifier(
                 modules, labels, parts, self._search(), R, self.entropy_
             )
             return
-        types, execution = self._types_shown(), self._execution(quiet=True)
+        types, execution = self._standardized_types(), self._execution(quiet=True)
         self.experts_, self.expectation_ = judging.weigh(
             self._panel, types, labels, parts, lambda Z: self._ask(Z, execution), self.entropy_
         )
@@ -1075,27 +1075,38 @@ class ModularInverseClassifier(
 
     def _ask(self, Z: np.ndarray, execution: Execution) -> Panelled:
         """What all experts say of standardised sequences."""
-        return self._ask_panel(self._all_modules, self._types_shown(), Z, execution)
+        device = self._device()
+        if self._hulls is None or self._hulls[0] != device:
+            hulls = self._panel_checked().hulls(self._standardized_types(), device)
+            self._hulls = (device, hulls)
+        return self._ask_hulls(self._all_modules, self._hulls[1], Z, execution)
 
     def _ask_panel(
+        self, banks: Sequence[GeneratorBank], types: NDArray[np.float64], Z: np.ndarray
+    ) -> Panelled:
+        """The same, of other modules and types."""
+        hulls = self._panel_checked().hulls(types, self._device())
+        return self._ask_hulls(banks, hulls, Z, self._execution(quiet=True))
+
+    def _ask_hulls(
         self,
         banks: Sequence[GeneratorBank],
-        types: NDArray[np.float64],
+        hulls: Sequence[Hull],
         Z: np.ndarray,
-        execution: Execution | None = None,
+        execution: Execution,
     ) -> Panelled:
-        assert self._panel is not None
-        execution = self._execution(quiet=True) if execution is None else execution
         banks = [bank.to(device=self._device()) for bank in banks]
-        return self._panel.ask(banks, types, Z, self._seeded(self._solver()), execution)
+        solver = self._seeded(self._solver())
+        return self._panel_checked().ask(banks, hulls, Z, solver, execution)
 
-    def _types_shown(self) -> NDArray[np.float64]:
-        """The types in standardised units."""
-        if self._shown_types is None:
-            flat = self._standardized(self.types_.reshape(-1, *self.types_.shape[2:]))
-            # Rounded as the samples are, since samples that are types must equal them.
-            self._shown_types = flat.reshape(self.types_.shape).astype(np.float64)
-        return self._shown_types
+    def _panel_checked(self) -> Panel:
+        assert self._panel is not None
+        return self._panel
+
+    def _standardized_types(self) -> NDArray[np.float64]:
+        flat = self._standardized(self.types_.reshape(-1, *self.types_.shape[2:]))
+        # Rounded as the samples are, since samples that are types must equal them.
+        return flat.reshape(self.types_.shape).astype(np.float64)
 
     def _search(self, quiet: bool = False) -> fitting.Search:
         """What gives the errors (R, n, C) of sequences by R C modules."""

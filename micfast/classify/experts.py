@@ -99,7 +99,9 @@ class Experts:
         if len(self.taus) == 1:
             return errors[0]
         shares = self.taus / self.taus.sum()
-        return np.exp(np.tensordot(shares, self.logs(errors), axes=1))
+        # One after the other: the rounding of a matrix product depends on its size.
+        weighted = [share * log for share, log in zip(shares, self.logs(errors), strict=True)]
+        return np.exp(sum(weighted[1:], weighted[0]))
 
     def logs(self, errors: Floats) -> Floats:
         """Logarithms of errors (E, ...) above their floors."""
@@ -157,12 +159,12 @@ def fit_experts(
         tau = np.exp(theta)
         value, slope = 0.0, np.zeros(E)
         for level in logs:
-            scores = -np.tensordot(tau, level, axes=1)
+            scores = -np.einsum("e,enc->nc", tau, level)
             total = logsumexp(scores, axis=1)
             value += float((total - scores[at, codes]).sum()) / len(logs)
             share = np.exp(scores - total[:, None])
             share[at, codes] -= 1
-            slope -= tau * np.tensordot(level, share, axes=([1, 2], [0, 1])) / len(logs)
+            slope -= tau * np.einsum("enc,nc->e", level, share) / len(logs)
         common = theta.mean()
         apart = theta - common
         value += float((apart @ apart) / (2 * _SPREAD**2) + common**2 / (2 * _COMMON**2))
@@ -170,7 +172,7 @@ def fit_experts(
 
     best = minimize(loss, np.zeros(E), jac=True, method="L-BFGS-B", bounds=[(-5, 4)] * E)
     fitted = Experts(names, np.exp(best.x), experts.floors)
-    scores = -np.tensordot(fitted.taus, logs[0], axes=1)
+    scores = -np.einsum("e,enc->nc", fitted.taus, logs[0])
     right = int((scores.argmax(axis=1) == codes).sum())
     log_loss = float((logsumexp(scores, axis=1) - scores[at, codes]).mean())
     n = len(codes)

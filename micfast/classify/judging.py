@@ -76,7 +76,7 @@ def with_decided_pose(
 
     def log_loss(pose: Pose) -> float:
         tried = dataclasses.replace(panel, pose=pose)
-        errors = [np.stack(tried.left_out_errors(types, one, own, left_out)) for one in levels]
+        errors = [np.stack(tried.hull_errors(types, one, own, left_out)) for one in levels]
         _, expected = fit_experts(panel.views.names, errors, own, "left out")
         return np.inf if expected is None else expected.log_loss
 
@@ -124,7 +124,7 @@ def weigh(
     sequences, own, left_out = _left_out(types)
     errors = []
     for level in with_noise(sequences, entropy):
-        views = panel.left_out_errors(types, level, own, left_out)
+        views = panel.hull_errors(types, level, own, left_out)
         # The same stand-in for both experts of a view, the hull and the modules.
         errors.append(np.stack(views * (1 + panel.hull)))
     return fit_experts(panel.names, errors, own, "left out")
@@ -145,7 +145,7 @@ def own_errors(panel: Panel, types: Floats, samples: NDArray[Any], ask: Ask) -> 
     if not calibration.are_types(samples, types).any():
         return ask(samples).errors[..., 0]
     sequences, own, left_out = _left_out(types[None])
-    views = panel.left_out_errors(types[None], sequences, own, left_out)
+    views = panel.hull_errors(types[None], sequences, own, left_out)
     errors = np.stack(views * (1 + panel.hull))[..., 0]
     known = np.isfinite(errors).all(axis=0)
     return errors[:, known] if known.any() else ask(samples).errors[..., 0]

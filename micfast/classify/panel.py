@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from micfast.classify.calibration import class_errors, comparable
-from micfast.classify.hull import hull_errors, left_out_errors
 from micfast.classify.views import View
 from micfast.data.standardize import Standardizer
 from micfast.generators.bank import GeneratorBank
 from micfast.kernels.execution import Execution
+from micfast.search.hull import Hull, Mixtures
 from micfast.search.inversion import Inversion
 from micfast.search.jointly import Sighting, search_jointly
 from micfast.search.pose import Pose
@@ -113,7 +113,7 @@ class Panelled:
 
     def inversion(self, bank: GeneratorBank, Z: NDArray[Any]) -> Inversion:
         """The raw view's search, of the sequences Z (n, T, C) by the modules of the bank."""
-        errors = self.raw.errors.T.cpu().numpy()
+        errors = self.raw.errors.T.cpu().numpy().astype(np.float32)
         return Inversion(
             errors=errors,
             latents=self.raw.latents.transpose(0, 1).cpu().numpy(),
@@ -123,6 +123,7 @@ class Panelled:
             n_iter_used=np.full(errors.shape, -1, dtype=np.int32),
             converged=np.zeros(errors.shape, dtype=bool),
             lengths=ends(Z) if np.isnan(Z).any() else None,
+            fit=self.raw.fit,
         )
 
 
@@ -149,10 +150,20 @@ class Panel:
         names = self.views.names
         return names + tuple(f"{name} hull" for name in names) if self.hull else names
 
+    def hulls(self, types: Floats, device: torch.device | str = "cpu") -> list[Hull]:
+        """The hulls of each class's types (C, K, T, O), in standardised units, in every view."""
+        C, K = types.shape[:2]
+        flat, hulls = types.reshape(-1, *types.shape[2:]), []
+        for v, view in enumerate(self.views.views):
+            seen = self.views.look(v, flat).astype(np.float64)
+            shown = torch.from_numpy(seen.reshape(C, K, *seen.shape[1:])).to(device)
+            hulls.append(Hull(shown, self.pose, self.views.n_steps, view.gains))
+        return hulls
+
     def ask(
         self,
         banks: Sequence[GeneratorBank],
-        types: Floats,
+        hulls: Sequence[Hull],
         Z: NDArray[Any],
         solver: Solver,
         execution: Execution,
@@ -163,8 +174,8 @@ class Panel:
         ----------
         banks : sequence of GeneratorBank
             R C modules for each view, of C classes, on the device to work on.
-        types : ndarray of shape (C, K, T, O), float64
-            In standardised units.
+        hulls : sequence of Hull
+            See :meth:`hulls`; on the same device.
         Z : ndarray of shape (n, T, O), float32
         solver : Solver
         execution : Execution
@@ -173,50 +184,49 @@ class Panel:
         # Where a view shows nothing of a sequence, its expert does not say anything.
         blind = [np.isnan(one).all(axis=(1, 2)) for one in seen]
         for shown, nothing in zip(seen, blind, strict=True):
-            shown[nothing] = 0
+            if nothing.any():
+                shown[nothing] = 0
+        targets = [torch.from_numpy(one).to(banks[0].device) for one in seen]
+        mixtures: list[Mixtures] = []
+        if self.pose is not None or self.hull:
+            mixtures = [hull.nearest(x) for hull, x in zip(hulls, targets, strict=True)]
         sightings = search_jointly(
             banks,
-            [torch.from_numpy(one).to(banks[0].device) for one in seen],
+            targets,
             solver,
             execution,
             pose=self.pose,
+            starts=mixtures,
             n_steps=self.views.n_steps,
             gains=[view.gains for view in self.views.views],
         )
-        by_module = [_by_class(one, len(types)) for one in sightings]
+        n_classes = len(hulls[0].types)
+        by_module = [_by_class(one, n_classes) for one in sightings]
         errors: list[Floats] = [class_errors(one) for one in by_module]
         if self.hull:
-            errors += self.hull_errors(types, Z)
+            errors += [comparable(one.errors.T.cpu().numpy()) for one in mixtures]
         for own, nothing in zip(errors, blind * (1 + self.hull), strict=True):
             own[nothing] = 1
         return Panelled(np.stack(errors), by_module[0], sightings[0])
 
-    def hull_errors(self, types: Floats, Z: NDArray[Any]) -> list[Floats]:
-        """Errors (n, C) of the hull of each class's types (C, K, T, O) in every view."""
-        return [
-            comparable(hull_errors(shown, seen, self.pose, self.views.n_steps, view.gains))
-            for view, shown, seen in self._shown(types, Z)
-        ]
-
-    def left_out_errors(
-        self, types: Floats, Z: NDArray[Any], own: NDArray[np.int64], left_out: NDArray[np.bool_]
+    def hull_errors(
+        self,
+        types: Floats,
+        Z: NDArray[Any],
+        own: NDArray[np.int64] | None = None,
+        left_out: NDArray[np.bool_] | None = None,
     ) -> list[Floats]:
-        """The same, but with some types (n, K) left out of each sequence's own class."""
-        return [
-            left_out_errors(shown, seen, own, left_out, self.pose, self.views.n_steps, view.gains)
-            for view, shown, seen in self._shown(types, Z)
-        ]
+        """Errors (n, C) of the hull of each class's types (C, K, T, O) in every view.
 
-    def _shown(self, types: Floats, Z: NDArray[Any]) -> list[tuple[View, Floats, Floats]]:
-        """Each view, and what it shows of types and sequences."""
-        C, K = types.shape[:2]
-        flat = types.reshape(-1, *types.shape[2:])
-        shown = []
-        for v, view in enumerate(self.views.views):
-            one = self.views.look(v, flat).astype(np.float64)
-            seen = self.views.look(v, Z).astype(np.float64)
-            shown.append((view, one.reshape(C, K, *one.shape[1:]), seen))
-        return shown
+        Some types (n, K) may be left out of each sequence's own class (n,); infinite where no type
+        is left.
+        """
+        found = []
+        rest = [None if one is None else torch.from_numpy(one) for one in (own, left_out)]
+        for v, hull in enumerate(self.hulls(types)):
+            seen = torch.from_numpy(self.views.look(v, Z))
+            found.append(hull.nearest(seen, *rest).errors.T.numpy())
+        return found
 
 
 def _by_class(sighting: Sighting, C: int) -> Floats:

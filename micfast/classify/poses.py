@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from micfast.search.pose import Fit, warp
-from micfast.sequences import ends
+from micfast.search.pose import Fit
 
 __all__ = ["Poses"]
 
@@ -80,13 +78,3 @@ class Poses:
                 f"{abs(larger):.0%} {'larger' if larger > 0 else 'smaller'}".replace("%", " %")
             )
         return ", ".join(parts) or "no change"
-
-    def lay(self, drawn: Floats) -> Floats:
-        """Drawings (n, T, C), NaN after the sequences' ends, as they lie over the sequences."""
-        t = torch.arange(drawn.shape[1], dtype=torch.float64)
-        last = torch.from_numpy(np.maximum(ends(drawn), 1) - 1)[:, None]
-        shift, tempo = (torch.from_numpy(one)[:, None] for one in (self.shift, self.tempo))
-        u = torch.minimum(tempo * (t - shift), last.double())
-        posed = warp(torch.from_numpy(drawn), u)[0].numpy()
-        posed = posed * self.gain[:, None, None] + self.offset[:, None]
-        return np.where(np.isnan(drawn), np.nan, posed)

@@ -173,6 +173,7 @@ def plot_reconstructions(
             labels=inversion.classes,
             predicted_label=found.predicted_label,
             true_label=found.true_label,
+            pose=found.pose,
         )
         for found in read
     ]
@@ -227,6 +228,8 @@ def _draw_target(ax: Any, brush: drawing.Brush, row: ReconstructionDisplay, widt
         if below != drawing.shortened(below, width, _SMALL):
             below = drawing.shortened(f"{mark}{predicted}", width, _SMALL)
     above = drawing.shortened("target" if true is None else f"target: {true}", width, _WORDS)
+    if row.pose is not None:
+        below += "\n" + drawing.shortened(row.pose, width, _SMALL)
     drawing.finish_panel(ax, brush, drawing.TARGET, above, below, _WORDS)
     ax.xaxis.label.set(color=colour, fontfamily="DejaVu Sans")  # which has the marks
 

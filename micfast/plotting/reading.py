@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from micfast.arrays import to_numpy
+from micfast.arrays import as_tensor, to_numpy
+from micfast.classify.poses import Poses
 from micfast.sequences import Sequences, ends
 from micfast.settings import check_count
 
@@ -63,6 +64,7 @@ class Redrawn(NamedTuple):
     errors: NDArray[Any]  # (M,)
     predicted_label: Any
     true_label: Any
+    pose: str | None
 
 
 def read_inversion(
@@ -83,8 +85,13 @@ def read_inversion(
     rows = [check_index(where, i, N) for i in indices]
     truth = [None] * N if y_true is None else check_labels(where, "y_true", y_true, N).tolist()
     latents = inversion.latents[rows].swapaxes(0, 1)
-    drawn = to_numpy(inversion.bank.generate(latents, inversion.n_steps))
-    found = []
+    generated, poses = inversion.bank.generate(latents, inversion.n_steps), None
+    if inversion.fit is not None:
+        lengths, fit = inversion.lengths, inversion.fit.at((slice(None), rows))
+        last = None if lengths is None else as_tensor(lengths[rows], "lengths")[:, None] - 1
+        generated = fit.lay(generated, last)
+        poses = Poses.of(fit, np.maximum(to_numpy(inversion.best)[rows], 0))
+    drawn, found = to_numpy(generated), []
     for row, i in enumerate(rows):
         end = None if inversion.lengths is None else int(inversion.lengths[i])
         target, own = X[i, :end], drawn[:, row, :end]
@@ -93,7 +100,9 @@ def read_inversion(
             own = to_numpy(standardizer.inverse_transform(own))
         best = int(inversion.best[i])
         predicted = None if best < 0 else inversion.classes[best]
-        found.append(Redrawn(target, own, to_numpy(inversion.errors)[i], predicted, truth[i]))
+        pose = None if poses is None else poses.describe(row)
+        errors = to_numpy(inversion.errors)[i]
+        found.append(Redrawn(target, own, errors, predicted, truth[i], pose))
     return found
 
 

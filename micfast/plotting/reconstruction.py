@@ -265,6 +265,7 @@ class ReconstructionDisplay:
             labels=[inversion.classes[m] for m in modules],
             predicted_label=found.predicted_label,
             true_label=found.true_label,
+            pose=found.pose,
         )
         return display.plot(ax, kind=kind, **kwargs)
 

@@ -20,6 +20,7 @@ from micfast.kernels.definition import extents
 from micfast.kernels.execution import Execution
 from micfast.kernels.reference import InvertResult
 from micfast.progress import part_of, reporter
+from micfast.search.pose import Fit
 from micfast.search.problem import read_problem
 from micfast.search.solvers import SOLVERS, Solver
 from micfast.sequences import NanPolicy, Sequences, is_lazy
@@ -74,6 +75,9 @@ class Inversion:
     lengths : array of shape (N,), int64, or None
         Each target's number of steps, as given or up to its last value; None if no value could be
         missing.
+    fit : Fit or None
+        How the modules' drawings lie over the targets, where their pose was searched, too; then
+        reconstructions are drawn in that pose.
 
     Examples
     --------
@@ -100,6 +104,7 @@ class Inversion:
     error_history: Array | None = None
     latent_history: Array | None = None
     lengths: Array | None = None
+    fit: Fit | None = None
 
     def __repr__(self) -> str:
         N, M, K = self.latents.shape
@@ -158,14 +163,24 @@ class Inversion:
         N, M, _ = z.shape
         if isinstance(which, str) and which == "all":
             drawn = self.bank.generate(z.transpose(0, 1), self.n_steps, execution=execution)
+            drawn = drawn if self.fit is None else self.fit.lay(drawn, self._last())
             return self._like_errors(self._cut(drawn.transpose(0, 1).contiguous()))
         index = self._module_index(which, N, M)
         drawn = z.new_full((N, self.n_steps, self.bank.output_size), torch.nan)
         for m in np.unique(index[index >= 0]).tolist():
             rows = torch.from_numpy(np.flatnonzero(index == m)).to(z.device)
             module = self.bank.select(indices=m)
-            drawn[rows] = module.generate(z[rows, m], self.n_steps, execution=execution)[0]
+            own = module.generate(z[rows, m], self.n_steps, execution=execution)[0]
+            drawn[rows] = (
+                own if self.fit is None else self.fit.at((m, rows)).lay(own, self._last(rows))
+            )
         return self._like_errors(self._cut(drawn))
+
+    def _last(self, rows: Any = slice(None)) -> Tensor | None:
+        """The last step (n, 1) of some targets."""
+        if self.lengths is None:
+            return None
+        return as_tensor(self.lengths, "lengths")[rows, None].clamp_min(1) - 1
 
     def _cut(self, drawn: Tensor) -> Tensor:
         """Drawings (N, ..., T, O) with NaN after the targets' ends."""

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from micfast.generators.bank import GeneratorBank
-from micfast.kernels.definition import extents
 from micfast.kernels.execution import Execution
 from micfast.kernels.weights import Weights
+from micfast.search.hull import Mixtures
 from micfast.search.inversion import best_start
-from micfast.search.pose import Fit, Pose, search_posed
+from micfast.search.pose import Fit, Pose
+from micfast.search.posed import search_posed
 from micfast.search.solvers import Solver
 
 __all__ = ["Sighting", "search_jointly"]
@@ -39,7 +40,7 @@ class Sighting:
     fit: Fit | None = None
 
     def __getitem__(self, modules: slice) -> Sighting:
-        fit = None if self.fit is None else Fit(*(one[modules] for one in self.fit))
+        fit = None if self.fit is None else self.fit.at(modules)
         return Sighting(self.errors[modules], self.latents[modules], fit)
 
 
@@ -50,6 +51,7 @@ def search_jointly(
     execution: Execution,
     *,
     pose: Pose | None = None,
+    starts: Sequence[Mixtures] = (),
     n_steps: int = 1,
     gains: Sequence[bool] = (),
 ) -> list[Sighting]:
@@ -65,6 +67,8 @@ def search_jointly(
     execution : Execution
     pose : Pose, optional
         If given, the drawings' pose is searched, too.
+    starts : sequence of V Mixtures
+        From which that search starts.
     n_steps : int
         Length of which ``pose.shift`` is a part.
     gains : sequence of V bool
@@ -81,8 +85,9 @@ def search_jointly(
         if pose is None:
             all_found = _search_plain(own, stacked, solver, execution)
         else:
-            free = [gains[v] for v in together]
-            all_found = _search_posed(own, stacked, solver, pose, n_steps, free, execution)
+            free, begin = [gains[v] for v in together], [starts[v] for v in together]
+            result = search_posed(own, stacked, begin, solver, pose, n_steps, free, execution)
+            all_found = Sighting(result.fit.error, result.latents, result.fit)
         M = len(own[0])
         for i, v in enumerate(together):
             found[v] = all_found[i * M : i * M + M]
@@ -128,27 +133,3 @@ def _search_plain(
         parts.append(best_start(result)[:2])
     errors, latents = (torch.cat(one, dim=1) for one in zip(*parts, strict=True))
     return Sighting(errors, latents)
-
-
-def _search_posed(
-    banks: list[GeneratorBank],
-    targets: Tensor,
-    solver: Solver,
-    pose: Pose,
-    n_steps: int,
-    gains: list[bool],
-    execution: Execution,
-) -> Sighting:
-    """As each length on its own: a sequence's ends are held, wherever others end."""
-    lengths = extents(targets)[0].amax(dim=0)
-    found, order = [], []
-    for length in lengths.unique().tolist():
-        rows = torch.nonzero(lengths == length)[:, 0]
-        part = targets[:, rows, :length]
-        found.append(search_posed(banks, part, solver, pose, n_steps, gains, execution))
-        order.append(rows)
-    back = torch.cat(order).argsort()
-    latents = torch.cat([one.latents for one in found], dim=1)[:, back]
-    fits = zip(*(one.fit for one in found), strict=True)
-    fit = Fit(*(torch.cat(one, dim=1)[:, back] for one in fits))
-    return Sighting(fit.error, latents, fit)

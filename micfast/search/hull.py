@@ -1,0 +1,302 @@
+"""The hull of a class's types: its mixtures, drawn by no module, and its errors in closed form.
+
+In the poses of a grid, the nearest mixture is where the search of a module starts. And leaving a
+type out of its own hull takes no training: what the class would make of a sequence like it if it
+had not been an example.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from micfast.search.exact import Scale, ordered_sum
+from micfast.search.pose import MOST_GAIN, Pose, grid, warp
+
+__all__ = ["Hull", "Mixtures"]
+
+# At most this many mixtures are enumerated; with more types, only those of fewer types.
+_MOST_SUBSETS = 300
+_RIDGE = 1e-9
+# Numbers at work at a time, and those of posed types that are kept.
+_NUMBERS, _KEPT_NUMBERS = 2**20, 2**23
+# Poses in which the nearest mixture is found, of those of the grid.
+_N_POSES = 2
+# Pairs of a class in a pose and a sequence at work at a time.
+_ROWS = 2**15
+
+
+class Mixtures(NamedTuple):
+    """The nearest mixtures of C classes' types for n sequences.
+
+    Attributes
+    ----------
+    errors : Tensor of shape (C, n)
+        Mean squared errors, with the pose's penalty; infinite where no type is left.
+    shifts, tempos : Tensor of shape (C, n)
+        Their poses.
+    shares : Tensor of shape (C, n, K)
+        Not negative up to rounding; their sum is the gain.
+    """
+
+    errors: Tensor
+    shifts: Tensor
+    tempos: Tensor
+    shares: Tensor
+
+
+class _Posed(NamedTuple):
+    """Types of some classes in P poses as integers (C P, K, T O), and their quanta (C P, 1)."""
+
+    values: Tensor
+    quantum: Tensor
+
+
+@functools.cache
+def _subsets(n_types: int) -> list[Tensor]:
+    """Which types may have a share in a mixture (S, k): for each size k, small ones first."""
+    found: list[Tensor] = []
+    for size in range(1, n_types + 1):
+        if size > 1 and sum(map(len, found)) + math.comb(n_types, size) > _MOST_SUBSETS:
+            break
+        found.append(torch.tensor([*itertools.combinations(range(n_types), size)]))
+    return found
+
+
+def _held(types: Tensor) -> Tensor:
+    """Types (..., T, O) whose last value is held where they have ended."""
+    steps = torch.arange(types.shape[-2], device=types.device)[:, None]
+    last = torch.where(types.isnan(), 0, steps).cummax(dim=-2).values
+    return types.take_along_dim(last, dim=-2).nan_to_num(0)
+
+
+class Hull:
+    """The types of C classes in one view, in the poses of a grid.
+
+    Parameters
+    ----------
+    types : Tensor of shape (C, K, T, O), float64
+        NaN after the end of shorter ones.
+    pose : Pose, optional
+    n_steps : int
+        Length of which ``pose.shift`` is a part.
+    gains : bool
+        Whether size can change in this view.
+    """
+
+    def __init__(
+        self, types: Tensor, pose: Pose | None = None, n_steps: int = 1, gains: bool = False
+    ) -> None:
+        self.types = types
+        poses = [(0.0, 1.0)] if pose is None else grid(pose, n_steps)
+        self.shifts, self.tempos = types.new_tensor(poses).unbind(dim=1)
+        self.factors = torch.ones_like(self.shifts)
+        if pose is not None:
+            self.factors = pose.factor(self.shifts, self.tempos, n_steps)
+        self.gain = MOST_GAIN if pose is not None and gains and pose.gain is True else 1.0
+        self._kept: tuple[int, list[_Posed]] = (0, [])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kept": (0, [])}
+
+    def _posed(self, length: int) -> Iterator[_Posed]:
+        """The types of some classes after others, at the steps of sequences of this length."""
+        if self._kept[0] == length:
+            yield from self._kept[1]
+            return
+        C, K, T, O = self.types.shape
+        P = len(self.shifts)
+        size = max(1, _NUMBERS // (P * K * K * length * O))
+        t = torch.arange(length, dtype=torch.float64, device=self.types.device)
+        u = self.tempos[:, None] * (t - self.shifts[:, None])
+        keeps, kept = C * P * K * length * O <= _KEPT_NUMBERS, []
+        held = _held(self.types)
+        scale = Scale.of(held.abs().amax(dim=(1, 2, 3)), T * O)
+        for begin in range(0, C, size):
+            part = held[begin : begin + size, None]
+            each = Scale(*(one[begin : begin + size, None, None] for one in scale))
+            at = u[None, :, None].expand(len(part), -1, K, -1)
+            values = each.integers(each.in_units(warp(part, at)[0]))
+            quantum = each.quantum.expand(-1, P, -1).flatten(0, 1)
+            posed = _Posed(values.reshape(-1, K, length * O), quantum)
+            if keeps:
+                kept.append(posed)
+            yield posed
+        if keeps:
+            self._kept = (length, kept)
+
+    def nearest(
+        self, X: Tensor, own: Tensor | None = None, left_out: Tensor | None = None
+    ) -> Mixtures:
+        """The nearest mixture of each class's types for each sequence.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, T', O)
+            NaN is a missing value.
+        own : Tensor of shape (n,), optional
+            The class of each sequence, from which ``left_out`` is left out.
+        left_out : Tensor of shape (n, K), optional
+            Which of its types count for nothing.
+        """
+        n, length, _ = X.shape
+        flat = X.flatten(1)
+        known = ~flat.isnan()
+        n_known = known.sum(dim=1)
+        scale = Scale.of(flat.nan_to_num(0).abs().amax(dim=1), n_known)
+        x, quantum = scale.integers(scale.in_units(X)).flatten(1).nan_to_num_(0), scale.quantum
+        squares = (x * x).sum(dim=1) * quantum.square()
+        masks, which = (
+            (known[:1], None) if bool(known.all()) else known.unique(dim=0, return_inverse=True)
+        )
+        P, found, begin = len(self.shifts), [], 0
+        for posed in self._posed(length):
+            A, C = posed.values, len(posed.values) // P
+            G = (
+                _gram(A, None if which is None else masks.double())
+                * posed.quantum.square()[..., None, None]
+            )
+            b = (A @ x.mT) * (posed.quantum[..., None] * quantum)
+            size = max(1, _ROWS // len(A))
+            parts = []
+            for first in range(0, n, size):
+                rows = slice(first, first + size)
+                gone = None
+                if own is not None and left_out is not None:
+                    mine = own[rows] == torch.arange(begin, begin + C, device=X.device)[:, None]
+                    mine = mine[:, None].expand(-1, P, -1).flatten(0, 1)
+                    gone = mine[:, None] & left_out[rows].T  # (C P, K, n)
+                grams = G if which is None else G[..., which[rows]]
+                parts.append(self._best(grams, b[..., rows], squares[rows], gone))
+            errors, best, shares = (torch.cat(one, dim=1) for one in zip(*parts, strict=True))
+            errors = errors / n_known.clamp_min(1)
+            found.append(Mixtures(errors, self.shifts[best], self.tempos[best], shares))
+            begin += C
+        return Mixtures(*(torch.cat(one) for one in zip(*found, strict=True)))
+
+    def _best(
+        self, G: Tensor, b: Tensor, squares: Tensor, gone: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Errors, numbers of poses (C, n) and shares (C, n, K): of the best of all poses.
+
+        Where no type is left out, of a few: those in which the mixtures would be nearest if shares
+        could be negative.
+        """
+        P, (B, K, n) = len(self.shifts), b.shape
+        C, every = B // P, torch.arange(P, device=b.device)
+        poses, factors = every[:, None].expand(C, P, n), self.factors[:, None].expand(C, P, n)
+        if gone is None and P > _N_POSES and len(_subsets(K)) == K:
+            bound, _ = _on_faces(G, b, squares, self.gain, every[:K].new_tensor([[*range(K)]]))
+            bound = bound.view(C, P, n).clamp_min(0) * factors
+            poses = bound.sort(dim=1, stable=True).indices[:, :_N_POSES]
+            G = G.view(C, P, K, K, -1).expand(-1, -1, -1, -1, n)
+            G = G.take_along_dim(poses[:, :, None, None], dim=1).flatten(0, 1)
+            b = b.view(C, P, K, n).take_along_dim(poses[:, :, None], dim=1).flatten(0, 1)
+            factors = self.factors[poses]
+        errors, shares = _nearest(G, b, squares, self.gain, gone)
+        errors, shares = errors.view(C, -1, n) * factors, shares.view(C, -1, n, K)
+        best = errors.argmin(dim=1, keepdim=True)
+        errors, poses = (one.take_along_dim(best, dim=1)[:, 0] for one in (errors, poses))
+        return errors, poses, shares.take_along_dim(best[..., None], dim=1)[:, 0]
+
+
+def _gram(A: Tensor, masks: Tensor | None) -> Tensor:
+    """Exact inner products (B, K, K, m) of integer rows A (B, K, D), under m masks (m, D)."""
+    if masks is None:
+        return (A @ A.mT)[..., None]
+    B, K, _ = A.shape
+    first, second = torch.triu_indices(K, K, device=A.device)
+    products = (A[:, first] * A[:, second]).flatten(0, 1) @ masks.mT
+    G = A.new_empty(B, K, K, len(masks))
+    G[:, first, second] = G[:, second, first] = products.view(B, -1, len(masks))
+    return G
+
+
+def _nearest(
+    G: Tensor, b: Tensor, squares: Tensor, gain: float, gone: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Sums of squares (B, n) left by the best mixture, and its shares (B, n, K).
+
+    On each face of the simplex, the minimum has a closed form; the lowest of those that lie inside
+    their face is the minimum on the simplex. All is computed number by number, so that a sequence's
+    company cannot matter.
+
+    Parameters
+    ----------
+    G : Tensor of shape (B, K, K, n), or (B, K, K, 1) where it is the same for all sequences
+    b : Tensor of shape (B, K, n)
+    squares : Tensor of shape (n,)
+    gain : float
+        The shares' sum may be from 1 / gain to gain.
+    gone : Tensor of shape (B, K, n), bool, optional
+        Types that may not be used.
+    """
+    B, K, n = b.shape
+    best = b.new_full((B, n), torch.inf)
+    shares = b.new_zeros(B, K, n)
+    for all_of_size in _subsets(K):
+        n_parts = min(1 + all_of_size.numel() * b.numel() // (K * _NUMBERS), len(all_of_size))
+        for subsets in all_of_size.to(b.device).tensor_split(n_parts):
+            error, w = _on_faces(G, b, squares, gain, subsets)
+            inside = functools.reduce(torch.minimum, w) >= -1e-9
+            error = torch.where(inside, error.clamp_min(0), torch.inf)
+            if gone is not None:
+                error = error.masked_fill(gone[:, subsets].any(dim=2), torch.inf)
+            lowest, face = error.min(dim=1)
+            better = lowest < best
+            best = torch.where(better, lowest, best)
+            at = subsets[face].movedim(-1, 1)  # (B, k, n)
+            own = torch.stack(w, dim=1).take_along_dim(face[:, None, None], dim=2)[:, :, 0]
+            new = torch.zeros_like(shares).scatter_(1, at, own)
+            shares = torch.where(better[:, None], new, shares)
+    return best, shares.movedim(1, 2)
+
+
+def _on_faces(
+    G: Tensor, b: Tensor, squares: Tensor, gain: float, subsets: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """Errors (B, S, n) on what S faces of k types span, and k shares (B, S, n)."""
+    at = subsets.unbind(dim=1)
+    ridge = _RIDGE * ordered_sum(G.diagonal(dim1=1, dim2=2), -1) + 1e-12  # (B, 1 or n)
+    k = len(at)
+    d: list[Tensor] = []
+    low: dict[tuple[int, int], Tensor] = {}
+    for j in range(k):  # G = L D L^T
+        for i in range(j, k):
+            value = G[:, at[i], at[j]]
+            if i == j:
+                value = value + ridge[:, None]
+            for m in range(j):
+                value = value - low[i, m] * low[j, m] * d[m]
+            if i == j:
+                d.append(value)
+            else:
+                low[i, j] = value / d[j]
+
+    def solve(r: list[Tensor]) -> list[Tensor]:
+        r = list(r)
+        for i in range(k):
+            for m in range(i):
+                r[i] = r[i] - low[i, m] * r[m]
+        w = [r[i] / d[i] for i in range(k)]
+        for i in reversed(range(k)):
+            for m in range(i + 1, k):
+                w[i] = w[i] - low[m, i] * w[m]
+        return w
+
+    own = [b[:, one] for one in at]
+    free = solve(own)
+    ones = solve([torch.ones_like(d[0])] * k)
+    total, norm = sum(free[1:], free[0]), sum(ones[1:], ones[0])
+    away = total.clamp(1 / gain, gain) - total
+    step = away / norm
+    w = [one + other * step for one, other in zip(free, ones, strict=True)]
+    explained = [one * other for one, other in zip(free, own, strict=True)]
+    # The minimum on the face: the free one's, and what leads away from it.
+    return squares - sum(explained[1:], explained[0]) + away * step, w

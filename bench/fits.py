@@ -63,6 +63,8 @@ def _fits(
         model = ModularInverseClassifier(
             training=short(training, quick),
             views="raw",
+            pose=None,
+            hull=False,
             n_modules_per_class=3,
             random_state=0,
             n_jobs=n_threads,

@@ -27,9 +27,16 @@ def decisions() -> dict[str, str]:
     """Digests under the instruction set in use (``MICFAST_ISA``)."""
     pixels, labels = load_digits(return_X_y=True)
     rows = pixels.reshape(-1, 8, 8) / 16 - 0.5
-    # The training that was the default at 482234b.
+    # The search and the training that were the defaults at 482234b.
     clf = ModularInverseClassifier(
-        type_selection="first", training=Training.paper(), standardize=None, random_state=0
+        type_selection="first",
+        n_modules_per_class=3,
+        views="raw",
+        pose=None,
+        hull=False,
+        training=Training.paper(),
+        standardize=None,
+        random_state=0,
     )
     clf.fit(rows[:300], labels[:300])
     new = rows[300:700]

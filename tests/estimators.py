@@ -11,7 +11,9 @@ from micfast import ModularInverseClassifier, Training
 from micfast.kernels import backend
 
 T, C, PER_CLASS = 10, 2, 7
-SMALL = {
+# The plain search: what is tested of it holds whatever the default asks beside it.
+PLAIN = {"views": "raw", "pose": None, "hull": False}
+SMALL = PLAIN | {
     "n_types": 2,
     "hidden_size": 6,
     "n_modules_per_class": 1,

@@ -60,7 +60,9 @@ class Cases:
         X = np.repeat(sequences(2), 4, axis=0)
         self.model = micfast.ModularInverseClassifier(
             training=Training.paper(n_episodes=1, max_retries=0),
-            n_modules_per_class=1,
+            views="raw",
+            pose=None,
+            hull=False,
             solver=LevenbergMarquardt(n_iter=1),
             random_state=0,
         )

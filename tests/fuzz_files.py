@@ -43,7 +43,8 @@ def example_estimator() -> bytes:
     from micfast import ModularInverseClassifier, Training
 
     X = np.random.default_rng(0).normal(size=(8, 3, 1))
-    settings = {"n_types": 2, "hidden_size": 2, "random_state": 0}
+    settings = {"n_types": 2, "hidden_size": 2, "random_state": 0, "views": "raw", "pose": None}
+    settings |= {"hull": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = ModularInverseClassifier(**settings, training=Training.paper(n_episodes=3))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from estimators import PLAIN
 from helpers import needs_kernel
 from sklearn.base import clone
 
@@ -19,12 +20,16 @@ from micfast import LevenbergMarquardt, ModularInverseClassifier, Training
 from micfast.adapters.base import TEST_PARAMS
 
 N, C, T = 24, 3, 12
-SMALL = TEST_PARAMS[0] | {
-    "type_selection": "kmeans",
-    "training": Training.paper(n_episodes=400, max_retries=0, learned_tol=100.0),
-    "solver": LevenbergMarquardt(n_iter=8),
-    "random_state": 0,
-}
+SMALL = (
+    TEST_PARAMS[0]
+    | PLAIN
+    | {
+        "type_selection": "kmeans",
+        "training": Training.paper(n_episodes=400, max_retries=0, learned_tol=100.0),
+        "solver": LevenbergMarquardt(n_iter=8),
+        "random_state": 0,
+    }
+)
 
 # Checks that fail or are left out, each with its reason; the same as in docs/ecosystem.md: none.
 EXCLUDED_AEON: dict[str, str] = {}

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from estimators import SMALL, X_NEW, Y_NEW, X, needs_kernel, saved, small, y
+from estimators import PLAIN, X_NEW, Y_NEW, X, needs_kernel, saved, small, y
 
 from micfast import (
     Execution,
@@ -22,7 +22,7 @@ from micfast.search.exact import Scale, inner, power_above
 from micfast.search.hull import Hull
 from micfast.search.pose import grid, warp
 
-ALL = {"views": "auto", "pose": "auto", "hull": True}
+ALL = {"views": ("raw", "difference", "energy"), "pose": "auto", "hull": True}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_views_forget_what_they_should():
 
 
 def test_views_are_asked_for():
-    assert [view.name for view in views_of("auto")] == ["raw", "difference", "energy"]
+    assert [view.name for view in views_of("auto")] == ["raw", "difference"]
     assert [view.name for view in views_of((np.sort, "raw"))] == ["raw", "sort"]
     for wrong, message in (
         ("diff", "view must be one of"),
@@ -449,4 +449,16 @@ def test_study_writes_tables_and_picture(tmp_path, monkeypatch):
 def test_paper_has_no_views():
     clf = ModularInverseClassifier.paper()
     assert (clf.views, clf.pose, clf.hull) == ("raw", None, False)
-    assert SMALL.keys().isdisjoint(ALL)
+    assert clf.get_params().items() >= PLAIN.items()
+
+
+@needs_kernel
+def test_the_default_asks_two_views_and_hulls():
+    """As it is, and by its name in a file."""
+    clf = small()
+    default = ModularInverseClassifier()
+    clf.set_params(**{name: getattr(default, name) for name in (*PLAIN, "n_modules_per_class")})
+    decision = clf.fit(X, y).decide(X_NEW)
+    assert [*decision.view_errors] == ["raw", "difference", "raw hull", "difference hull"]
+    assert (decision.labels == Y_NEW).mean() > 0.9
+    assert decision.poses is not None

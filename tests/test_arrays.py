@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from estimators import PLAIN
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import micfast
@@ -21,7 +22,7 @@ from micfast import (
 from micfast.arrays import as_array, as_tensor, to_numpy
 
 M, N, T, O, K, H = 2, 6, 7, 2, 3, 4
-SMALL = {
+SMALL = PLAIN | {
     "n_types": 2,
     "hidden_size": 4,
     "n_modules_per_class": 1,

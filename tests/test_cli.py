@@ -23,7 +23,8 @@ from micfast.io import atomic_path
 from micfast.training.initializations.drawn import Chrono
 
 FIT = ["--episodes", "300", "--n-types", "2", "--hidden-size", "5", "--iterations", "10"]
-FIT += ["--modules-per-class", "2", "--noise-in", "0.1"]
+FIT += ["--modules-per-class", "2", "--noise-in", "0.1", "--views", "raw", "--no-pose"]
+FIT += ["--no-hull"]
 TINY = ["--episodes", "30", "--n-types", "1", "--modules-per-class", "1", "--max-retries", "0"]
 TINY += ["--type-selection", "first", "--quiet"]
 

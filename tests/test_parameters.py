@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import micfast
-from micfast import Adam, LevenbergMarquardt, ModularInverseClassifier, Training
+from micfast import Adam, LevenbergMarquardt, ModularInverseClassifier, Pose, Training
 from micfast.classify.parameters import flattened
 from micfast.search.solvers import SOLVERS, Solver
 from micfast.search.starts import STARTS, Start
@@ -50,6 +50,7 @@ def test_deep_parameters_show_what_will_be_used():
     assert {name: value for name, value in deep.items() if "__" in name} == {
         **flattened("training", Training()),
         **flattened("solver", Adam()),
+        **flattened("pose", Pose()),
         **{f"type_selection__{name}": value for name, value in KMeans().as_dict().items()},
     }
     params = ModularInverseClassifier().get_params()

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from estimators import PLAIN
 from matplotlib.colors import LogNorm, to_rgba
 from matplotlib.figure import Figure
 from sklearn.exceptions import NotFittedError
@@ -31,7 +32,7 @@ from micfast.plotting import (
 
 T = 12
 BLUE, ORANGE = to_rgba("#0072B2"), to_rgba("#D55E00")
-SETTINGS = {
+SETTINGS = PLAIN | {
     "n_types": 3,
     "hidden_size": 5,
     "n_modules_per_class": 2,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from estimators import PLAIN
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
@@ -12,7 +13,7 @@ from micfast.data.standardize import Standardizer
 from micfast.training.selections.kmeans import DTWKMeans, KMeans
 from micfast.training.types import select_types, select_types_per_class
 
-SMALL = {
+SMALL = PLAIN | {
     "n_types": 2,
     "hidden_size": 6,
     "training": Training.paper(n_episodes=600, max_retries=0, learned_tol=100.0),

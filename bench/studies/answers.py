@@ -33,7 +33,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench import sets
-from bench.studies.study import markdown, resume, with_interval
+from bench.studies.study import PLAIN, markdown, resume, with_interval
 from micfast import ModularInverseClassifier, Sequences
 from micfast.experiments.paper.baselines import TorchForward
 from micfast.experiments.paper.statistics import mean_interval
@@ -277,21 +277,23 @@ def _dollar(data: Draw, seed: int) -> Fitted:
     return Fitted(known, answer)
 
 
-_PLAIN: dict[str, Any] = {"views": "raw", "pose": None, "n_modules_per_class": 3}
-_PANEL: dict[str, Any] = {"views": "auto", "pose": "auto", "n_modules_per_class": 1}
+_ENERGY = ("raw", "difference", "energy")
+_ONE: dict[str, Any] = {"views": "raw", "pose": None, "hull": False, "n_modules_per_class": 1}
+_PANEL: dict[str, Any] = _ONE | {"views": _ENERGY, "pose": "auto"}
 METHODS: dict[str, Callable[[Draw, int], Fitted]] = {
-    "plain": partial(_micfast, **_PLAIN),
+    "plain": partial(_micfast, **PLAIN),
     "default": _micfast,
-    "one module": partial(_micfast, views="raw", pose=None, n_modules_per_class=1),
-    "types auto": partial(_micfast, **_PLAIN, n_types="auto"),
-    "types and units auto": partial(_micfast, **_PLAIN, n_types="auto", hidden_size="auto"),
-    "pose": partial(_micfast, views="raw", pose="auto", n_modules_per_class=1),
-    "three modules, pose": partial(_micfast, views="raw", pose="auto", n_modules_per_class=3),
-    "views": partial(_micfast, views="auto", pose=None, n_modules_per_class=1),
+    "one module": partial(_micfast, **_ONE),
+    "types auto": partial(_micfast, **PLAIN, n_types="auto"),
+    "types and units auto": partial(_micfast, **PLAIN, n_types="auto", hidden_size="auto"),
+    "pose": partial(_micfast, **_ONE | {"pose": "auto"}),
+    "pose + hull": partial(_micfast, **_ONE | {"pose": "auto", "hull": True}),
+    "three modules, pose": partial(_micfast, **PLAIN | {"pose": "auto"}),
+    "views": partial(_micfast, **_ONE | {"views": _ENERGY}),
     "views + pose": partial(_micfast, **_PANEL),
-    "views + pose + hull": partial(_micfast, hull=True, **_PANEL),
+    "views + pose + hull": partial(_micfast, **_PANEL | {"hull": True}),
     "hull": _hull,
-    "hull + views + pose": partial(_hull, views="auto", pose="auto"),
+    "hull + views + pose": partial(_hull, views=_ENERGY, pose="auto"),
     "1-NN": _nearest,
     "DTW": _dtw,
     "MiniRocket": partial(_aeon, module="convolution_based", name="MiniRocketClassifier"),

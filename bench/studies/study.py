@@ -16,7 +16,10 @@ from micfast.experiments.paper.settings import DATA_SETS
 from micfast.experiments.paper.statistics import Interval
 from micfast.io import write_text
 
-__all__ = ["comparable", "make_parser", "markdown", "resume", "with_interval"]
+__all__ = ["PLAIN", "comparable", "make_parser", "markdown", "resume", "with_interval"]
+
+# The plain search, which was the default until poses and views were.
+PLAIN: dict[str, Any] = {"views": "raw", "pose": None, "hull": False, "n_modules_per_class": 3}
 
 
 def make_parser(name: str, doc: str | None, seeds: int) -> argparse.ArgumentParser:

@@ -22,7 +22,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from bench import sets
-from bench.studies.study import markdown, resume, with_interval
+from bench.studies.study import PLAIN, markdown, resume, with_interval
 from micfast import ModularInverseClassifier, Training
 from micfast.experiments.paper.statistics import mean_interval
 from micfast.io import write_text
@@ -52,7 +52,7 @@ def fit_and_score(name: str, seed: int, way: str) -> dict[str, Any]:
     """Fit the default classifier with one way of training; its accuracy on the test part."""
     data = sets.load(name, seed)
     kept = np.random.default_rng(seed).permutation(len(data.y_test))[:N_TEST]
-    model = ModularInverseClassifier(training=WAYS[way], random_state=seed)
+    model = ModularInverseClassifier(training=WAYS[way], random_state=seed, **PLAIN)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         begin = time.perf_counter()

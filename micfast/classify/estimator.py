@@ -53,7 +53,13 @@ _NOVELTY_REJECT = 0.05
 # types alone hold K**2 numbers.
 _MOST_TYPES, _MOST_MODULES = 10_000, 10_000
 _DEFAULT_SOLVER = LevenbergMarquardt()
-_PAPER: dict[str, Any] = {"n_types": 4, "n_modules_per_class": 1, "views": "raw", "pose": None}
+_PAPER: dict[str, Any] = {
+    "n_types": 4,
+    "n_modules_per_class": 1,
+    "views": "raw",
+    "pose": None,
+    "hull": False,
+}
 _PAPER_DATA: dict[str | None, tuple[Selection | str, int, int]] = {
     None: ("kmeans", 10, 20000),
     "characters": (DTWKMeans(), 10, 40000),
@@ -69,8 +75,11 @@ class ModularInverseClassifier(
     Each class's modules learn to draw the class's few types. A new sequence is given to every
     module, which searches for the latent that reconstructs it best; the class with the lowest
     error is predicted. Classes can be added, removed and refitted without touching the others.
-    The defaults are the settings that scored best on held-out training sequences
-    (``docs/better.md``); :meth:`paper` gives those of the paper.
+    By default modules draw the sequences and their differences, a sequence may be a little early or
+    late, fast or slow, large or small, and mixtures of the types vote beside the modules: of what
+    was measured, most often right and least disturbed by noise (``docs/answers.md``).
+    ``n_modules_per_class=3, views="raw", pose=None, hull=False`` is the plain search;
+    :meth:`paper` gives the settings of the paper.
 
     Parameters
     ----------
@@ -84,7 +93,7 @@ class ModularInverseClassifier(
         the samples draw the others.
     training : Training, default=None
         How modules are trained; None is ``Training()``.
-    n_modules_per_class : int, default=3
+    n_modules_per_class : int, default=1
         Modules R of each class, trained on the same types from different seeds; the mean of their
         errors is the class's.
     solver : {"adam", "lm"} or solver object, default=None
@@ -92,16 +101,16 @@ class ModularInverseClassifier(
     distance : {"mse", "dtw"}, default="mse"
         Distance between a sequence and its reconstruction, divided by T C: mean squared error, or
         the squared cost of dynamic time warping without a band. The search minimises the mean
-        squared error in both cases.
-    views : "auto", str, or tuple of str and functions, default="raw"
+        squared error in both cases. "dtw" needs ``views="raw"``, ``pose=None`` and ``hull=False``.
+    views : "auto", str, or tuple of str and functions, default="auto"
         What modules learn to draw, see ``docs/answers.md``: "raw", the sequence itself;
         "difference", "energy", "autocorrelation", "znorm"; or a function of standardised sequences
-        (n, T, C). "auto" is ("raw", "difference", "energy"). Each view has ``n_modules_per_class``
+        (n, T, C). "auto" is ("raw", "difference"). Each view has ``n_modules_per_class``
         modules of its own, and their errors are multiplied.
-    pose : Pose, "auto" or None, default=None
+    pose : Pose, "auto" or None, default="auto"
         Whether a sequence may be a little early or late, fast or slow, large or small.
-        "auto" is ``Pose()``.
-    hull : bool, default=False
+        "auto" is ``Pose()``. The solver's own start is for searches without pose.
+    hull : bool, default=True
         Whether the mixtures of the types themselves vote in each view, too, beside the modules'
         drawings.
     reject : float or None, default=None
@@ -222,12 +231,12 @@ class ModularInverseClassifier(
         type_selection: Selection | str = "kmeans",
         hidden_size: int | str = 10,
         training: Training | None = None,
-        n_modules_per_class: int = 3,
+        n_modules_per_class: int = 1,
         solver: Solver | str | None = None,
         distance: str = "mse",
-        views: Any = "raw",
-        pose: Pose | str | None = None,
-        hull: bool = False,
+        views: Any = "auto",
+        pose: Pose | str | None = "auto",
+        hull: bool = True,
         reject: float | None = None,
         reject_label: Label | None = None,
         standardize: Literal["global", "channel"] | None = "global",
@@ -1224,7 +1233,7 @@ class ModularInverseClassifier(
             if len(views_of(self.views)) > 1 or self.pose is not None or self.hull:
                 raise ValueError(
                     f"{_NAME}: distance must be 'mse' with views, pose or hull, "
-                    f"got {self.distance!r}"
+                    f"got {self.distance!r}; views='raw', pose=None, hull=False has none"
                 )
             if self.nan_policy == "omit":
                 raise ValueError(

@@ -24,15 +24,16 @@ model = functools.partial(common.option, heading="Model")
 @model(
     "--modules-per-class",
     type=common.COUNT,
-    default=3,
+    default=1,
     help="Modules per class, trained from different seeds; their mean error decides.",
 )
 @model(
     "--views",
-    default="raw",
+    default="auto",
     help="What modules learn to draw: auto, or names with commas, raw among them.",
 )
-@model("--pose", is_flag=True, help="Allow for shifts, tempo and size.")
+@model("--pose/--no-pose", default=True, help="Allow for shifts, tempo and size.")
+@model("--hull/--no-hull", default=True, help="Let mixtures of the types vote, too.")
 @model(
     "--standardize",
     type=click.Choice(("global", "channel", "none")),

@@ -1,4 +1,4 @@
-"""The search of latent and pose: the solver's iterations in turns with Gauss-Newton steps.
+"""The search of latent and pose: solver iterations in turns with Gauss-Newton steps of the pose.
 
 It starts from the pose and the mixture of the types that are nearest in closed form
 (:mod:`micfast.search.hull`). Gain and offset are solved in closed form throughout. Sums over a
@@ -8,6 +8,7 @@ is found for a sequence does not depend, to the bit, on those beside it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -33,8 +34,9 @@ _N_STEPS, _N_CHANNELS = 48, 8
 _NUMBERS = 2**20
 # Latents whose drawings are compared for a start, at most.
 _N_LATENTS = 40
-# Turns of the solver and of the pose, and Gauss-Newton steps of the latter.
-_TURNS, _STEPS = 2, 2
+# Turns of the solver and of the pose, the part of its iterations that the solver does in each (from
+# so good a start, as good as half of them), and the damping of the pose's step.
+_TURNS, _PART, _DAMPING = 2, 3 / 8, 1e-3
 
 
 class PosedResult(NamedTuple):
@@ -151,20 +153,27 @@ class _Sketch:
         self.levels = torch.stack([scale.levels, scale.levels / span] + 2 * [scale.levels], dim=-1)
         self.n = known.sum(dim=-2).clamp_min(1).double()[:, :, :, None, None]
 
-    def products(self, y: Tensor, shift: Tensor, tempo: Tensor) -> Tensor:
-        """Inner products (V, M, N, 4, 4) of the slopes, these times t, drawings, sequences."""
-        posed, slope = warp(y, _times(self.t, shift, tempo), self.last, with_slope=True)
+    def products(
+        self, y: Tensor, shift: Tensor, tempo: Tensor, with_slopes: bool = False
+    ) -> Tensor:
+        """Inner products (V, M, N, 2, 2) of drawings and sequences.
+
+        Of shape (V, M, N, 4, 4) with slopes, before them those and those times t.
+        """
+        posed, slope = warp(y, _times(self.t, shift, tempo), self.last, with_slopes)
         V, M, N, S, G = posed.shape
-        F = self.fixed.new_empty(V, M, N, 4, S, G)
-        F[:, :, :, 0] = slope
-        torch.mul(slope, self.t[..., None], out=slope)
-        F[:, :, :, 1] = slope
-        F[:, :, :, 2] = posed
-        F[:, :, :, :3] *= self.levels[..., :3, None, None]
-        F[:, :, :, :3].round_()
-        F[:, :, :, 3] = self.fixed
+        n_rows = 4 if with_slopes else 2
+        F = self.fixed.new_empty(V, M, N, n_rows, S, G)
+        if with_slopes:
+            F[:, :, :, 0] = slope
+            F[:, :, :, 1] = slope.mul_(self.t[..., None])
+        F[:, :, :, -2] = posed
+        levels = self.levels[..., -n_rows:]
+        F[:, :, :, :-1] *= levels[..., :-1, None, None]
+        F[:, :, :, :-1].round_()
+        F[:, :, :, -1] = self.fixed
         if self.known is not None:
-            F = F * self.known
+            F *= self.known
         flat = F.flatten(-2)
         products = flat @ flat.mT
         if bool((self.bounds.offset > 0).any()):
@@ -174,16 +183,16 @@ class _Sketch:
             )
             free = self.bounds.offset[..., None, None] > 0
             products = torch.where(free, centred, products)
-        quanta = self.scale.unit[..., None] / self.levels
+        quanta = self.scale.unit[..., None] / levels
         return products * (quanta[..., :, None] * quanta[..., None, :])
 
     def gain_and_error(self, G: Tensor) -> tuple[Tensor, Tensor]:
         """The best gain, and the sum of squares that is left."""
-        most = self.bounds.gain
-        gain = (G[..., 2, 3] / G[..., 2, 2].clamp_min(1e-300)).clamp(1 / most, most)
-        return gain, G[..., 3, 3] + gain * (gain * G[..., 2, 2] - 2 * G[..., 2, 3])
+        most, yy, xy = self.bounds.gain, G[..., -2, -2], G[..., -2, -1]
+        gain = (xy / yy.clamp_min(1e-300)).clamp(1 / most, most)
+        return gain, G[..., -1, -1] + gain * (gain * yy - 2 * xy)
 
-    def step(self, G: Tensor, shift: Tensor, tempo: Tensor, damping: Tensor) -> tuple[Tensor, ...]:
+    def step(self, G: Tensor, shift: Tensor, tempo: Tensor) -> tuple[Tensor, Tensor]:
         """A damped Gauss-Newton step, kept within the bounds."""
         a, error = self.gain_and_error(G)
         r = [G[..., k, 3] - a * G[..., k, 2] for k in range(3)]
@@ -196,10 +205,10 @@ class _Sketch:
         # As if the error of the penalty's factor were constant: springs.
         springs = error / self.bounds.factor(shift, tempo)
         by_shift, by_tempo = (springs * k for k in self.bounds.stiffness)
-        ss = ((a * tempo).square() * D[..., 0, 0] + by_shift) * (1 + damping)
+        ss = ((a * tempo).square() * D[..., 0, 0] + by_shift) * (1 + _DAMPING)
         st = -a.square() * tempo * moment
         tt = D[..., 1, 1] - shift * (D[..., 0, 1] + moment)
-        tt = (a.square() * tt + by_tempo) * (1 + damping)
+        tt = (a.square() * tt + by_tempo) * (1 + _DAMPING)
         gs = -a * tempo * r0 - by_shift * shift
         gt = a * (r1 - shift * r0) - by_tempo * (tempo - 1)
         determinant = (ss * tt - st * st).clamp_min(1e-20)
@@ -212,25 +221,16 @@ class _Sketch:
         )
 
     def improve(self, y: Tensor, shift: Tensor, tempo: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift and tempo (V, M, N) of a lower error, of drawings (V, M, N, T, O)."""
+        """Shift and tempo (V, M, N) after a step, where that lowers the error, of drawings y."""
         y = self.scale.in_units(_grouped(y))
-        G = self.products(y, shift, tempo)
-        error = self.gain_and_error(G)[1] * self.bounds.factor(shift, tempo)
-        damping = torch.full_like(shift, 1e-3)
-        for i in range(_STEPS):
-            other = self.step(G, shift, tempo, damping)
-            H = self.products(y, *other)
-            its_error = self.gain_and_error(H)[1] * self.bounds.factor(*other)
-            better = its_error < error
-            shift, tempo = (
-                torch.where(better, other[0], shift),
-                torch.where(better, other[1], tempo),
-            )
-            if i < _STEPS - 1:
-                error = torch.where(better, its_error, error)
-                G = torch.where(better[..., None, None], H, G)
-                damping = torch.where(better, damping / 10, damping * 100)
-        return shift, tempo
+        G = self.products(y, shift, tempo, with_slopes=True)
+        other = self.step(G, shift, tempo)
+        before, after = (
+            self.gain_and_error(products)[1] * self.bounds.factor(*pose)
+            for products, pose in ((G, (shift, tempo)), (self.products(y, *other), other))
+        )
+        better = after < before
+        return torch.where(better, other[0], shift), torch.where(better, other[1], tempo)
 
 
 def _untouched(own: _Targets, fit: Fit) -> Tensor:
@@ -298,7 +298,7 @@ def search_posed(
     starts : sequence of V Mixtures
         The nearest mixture of each class's types.
     solver : Solver
-        Its iterations are split in two halves, between which the pose is improved.
+        It does three eighths of its iterations twice, and after each time the pose is improved.
     pose : Pose
         Decided: nothing "auto".
     n_steps : int
@@ -373,8 +373,7 @@ def _search(
     best = fit = Fit(infinite, starts.shifts, starts.tempos, gain, offset)
     latents = torch.empty(0)
     for turn in range(_TURNS):
-        n_iter = (solver.n_iter * (turn + 1)) // _TURNS - (solver.n_iter * turn) // _TURNS
-        turned = solver.replace(n_iter=n_iter)
+        turned = solver.replace(n_iter=math.ceil(_PART * solver.n_iter))
         x = _untouched(own, best)
         if turn == 0:
             latents = _nearest(drawings, x)

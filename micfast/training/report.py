@@ -83,7 +83,7 @@ class TrainingReport(list[dict[str, Any]]):
         for one in self:
             yield (
                 str(one["label"]),
-                str(one["module"] + 1),
+                f"{one.get('view', 'raw')} {one['module'] + 1}".removeprefix("raw "),
                 f"{one['relative_mse']:.2%}",
                 ", ".join(one["steps"]),
                 ", ".join(map(str, one["steps"].values())),

@@ -19,7 +19,7 @@ __all__ = ["VIEWS", "View", "view_of", "views_of"]
 
 Floats = NDArray[Any]
 # The views of `views="auto"`: those that hold under noise (docs/answers.md).
-_AUTO = ("raw", "difference", "energy")
+_AUTO = ("raw", "difference")
 
 
 class View:

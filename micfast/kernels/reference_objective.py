@@ -37,8 +37,9 @@ class Objective(NamedTuple):
     @property
     def is_plain(self) -> bool:
         """Whether it is the mean squared error, without box and sphere."""
-        others = (self.bounds, self.weights, self.radius, self.huber)
-        return self.prior_weight == 0 and all(value is None for value in others)
+        has_domain = self.bounds is not None or self.radius is not None
+        has_loss = self.weights is not None or self.huber is not None
+        return not has_domain and not has_loss and self.prior_weight == 0
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Objective:
         """Apply a function to each tensor."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import correlate
 
 from micfast.classify.views import VIEWS, Floats, View
 from micfast.classify.views.znorm import ZNorm
@@ -23,6 +22,8 @@ class Autocorrelation(View):
 
     def __call__(self, Z: Floats, n_steps: int) -> Floats:
         """See :meth:`View.__call__`."""
+        from scipy.signal import correlate  # takes a moment to import, and few ask for this view
+
         X = ZNorm()(Z, n_steps)
         T = X.shape[1]
         n_lags = max(2, min(T, n_steps // 2))

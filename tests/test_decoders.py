@@ -265,6 +265,17 @@ def test_two_layers_are_torch_s(cell, latent):
                 assert_close(found.errors[:, 0], own, **CLOSE)
 
 
+def test_banks_keep_two_layers(tmp_path):
+    draw, weights = two_layers("gru", "first")
+    bank = GeneratorBank.concat([GeneratorBank(weights, ["a"]), GeneratorBank(weights, ["b"])])
+    bank.save(tmp_path / "bank.safetensors")
+    loaded = GeneratorBank.load(tmp_path / "bank.safetensors")
+    assert loaded == bank
+    assert loaded.weights.decoder == weights.decoder
+    z = torch.rand(4, 3).double()
+    assert_close(loaded.select("b").generate(z, 4)[0], draw(z, 4))
+
+
 def test_two_layers_are_not_trained_here():
     _, weights = two_layers("lstm", "first")
     for training in (Training.paper(5), Training()):

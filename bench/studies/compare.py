@@ -29,7 +29,7 @@ __all__ = ["METHODS", "main", "tables"]
 # Of bench.studies.answers, by the names of the tables; the first is what others are compared with.
 METHODS = {
     "micfast": "default",
-    "micfast, views and pose": "views + pose + hull",
+    "micfast, plain search": "plain",
     "1-NN": "1-NN",
     "DTW": "DTW",
     "MiniRocket": "MiniRocket",

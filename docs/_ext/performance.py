@@ -18,6 +18,7 @@ QUESTIONS = {
     "latency": "Latency for one target, a few, and many",
     "solvers": "Error against time for every solver and start",
     "learning": "What modules learn, by the default training and the paper's",
+    "sinusoids": "Where each training stops: sums of sinusoids, by length and number",
     "fits": "Whole fits: types, training and calibration, beside the paper's training and JAX",
     "scaling": "Time against the numbers of targets, hidden units and steps",
     "memory": "Peak memory of a job; a million targets streamed from a file",

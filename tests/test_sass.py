@@ -74,7 +74,7 @@ def test_a_thread_s_instructions_are_those_of_a_unit_and_a_target():
     name = NAME.replace("8Inverter", "14ThreadInverter")
     steps = sass.numbers("", listing(name, BY_THREADS))["steps"]
     forward, backward = steps["letters, by threads"].values()
-    n = 10 * sass.TARGETS_OF_THREAD
+    n = 10 * sass.JOBS["letters, by threads"].targets
     assert forward["FFMA"] == (5 * 160 + 2 * 22) / n  # 10 units, two outputs
     assert forward["memory"] == round(5 / n, 1)
     assert forward["shared"] == round((2 + 1) / n, 1)  # two outputs are one sum's

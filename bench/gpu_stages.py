@@ -158,7 +158,7 @@ def verify_very_many(device: Device, H: int, n_iter: int) -> str:
     N = VERY_MANY_EMULATED if device.rehearse else VERY_MANY_TARGETS
     problem = large_problem(H, N, n_iter)
     case = problem.case
-    difference = held(device, Adam(n_iter), problem, 20 * case.T * H * 256)
+    difference = held(device, Adam(n_iter), problem, 20 * case.T * H * 128)
     return (
         f"{case.M * case.N} pairs of {case.T} steps by threads: small N equal bit for bit; largest "
         f"difference of errors to float64: {difference:.1g}"

@@ -401,7 +401,7 @@ def test_command_line(tmp_path, capsys):
     np.savez(tmp_path / "data.npz", X=X, y=y)
     model = str(tmp_path / "model.safetensors")
     options = ["fit", str(tmp_path / "data.npz"), "-o", model, "--views", "raw,energy", "--pose"]
-    quick = ["--n-types", "auto", "--episodes", "300", "--max-retries", "0"]
+    quick = ["--n-types", "auto", "--episodes", "300", "--max-retries", "0", "--no-hull"]
     assert main([*options, *quick]) == 0
     assert "expected accuracy" in capsys.readouterr().out
     assert ModularInverseClassifier.load(model).panel.names == ("raw", "energy")

@@ -168,11 +168,17 @@ class Decision:
         return f"Decision({n} sequences, {C} classes, {R} modules per class{rejected})"
 
     @property
+    def scores(self) -> NDArray[np.float64]:
+        """Negative errors (n, C); their logarithms with views, pose or hulls, as experts vote."""
+        if not self.rules.logarithmic:
+            return -self.errors
+        return -np.log(np.maximum(self.errors, np.finfo(np.float64).tiny))
+
+    @property
     def probabilities(self) -> NDArray[np.float64]:
         """Probabilities (n, C) of the classes, given that it is one of them."""
         with np.errstate(all="ignore"):  # exponentials may well underflow
-            errors = np.log(self.errors) if self.rules.logarithmic else self.errors
-            return softmax(-errors / self.rules.temperature, axis=1)
+            return softmax(self.scores / self.rules.temperature, axis=1)
 
     @property
     def poses(self) -> Poses | None:

@@ -660,7 +660,7 @@ class ModularInverseClassifier(
         return float(np.average(right, weights=sample_weight))
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Negative errors of the classes.
+        """Negative errors of the classes; with views, pose or hulls, of the errors' logarithms.
 
         Parameters
         ----------
@@ -670,14 +670,15 @@ class ModularInverseClassifier(
         Returns
         -------
         ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
-            Standardised units, squared. For two classes: the error of the first minus that of the
-            second, which is positive where the second is predicted.
+            The largest is that of the class predicted; in standardised units, squared, in the plain
+            search. For two classes: that of the second minus that of the first, which is positive
+            where the second is predicted.
         """
-        errors = self.decide(X).errors
-        return errors[:, 0] - errors[:, 1] if errors.shape[1] == 2 else -errors
+        scores = self.decide(X).scores
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of the classes: softmax of ``-errors / temperature_``.
+        """Probabilities of the classes: softmax of the decision function over ``temperature_``.
 
         Parameters
         ----------

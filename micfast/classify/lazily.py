@@ -49,6 +49,7 @@ class LazyDecision:
     rejected = _lazy("rejected")
     novelty = _lazy("novelty")
     probabilities = _lazy("probabilities")
+    scores = _lazy("scores")
     features = _lazy("features")
 
     @property

@@ -268,7 +268,7 @@ class ModularInverseClassifier(
     # Set by fit.
     _all_modules: list[GeneratorBank]
     _panel: Panel | None
-    _hulls: tuple[str, list[Hull]] | None
+    _hulls: dict[str, list[Hull]]  # by device
     _sizes: tuple[int, int]
     _thresholds: tuple[float, NDArray[np.float64]]
     banks_: list[GeneratorBank]
@@ -927,7 +927,7 @@ class ModularInverseClassifier(
             calibration_=[one.calibration for one in fitted],
             classes_=classes,
             _all_modules=fitting.all_modules(fitted),
-            _hulls=None,
+            _hulls={},
             _sizes=(n_types, hidden_size),
             _thresholds=(math.nan, np.empty(0)),
         )
@@ -1086,10 +1086,11 @@ class ModularInverseClassifier(
     def _ask(self, Z: np.ndarray, execution: Execution) -> Panelled:
         """What all experts say of standardised sequences."""
         device = self._device()
-        if self._hulls is None or self._hulls[0] != device:
+        hulls = self._hulls.get(device)
+        if hulls is None:
             hulls = self._panel_checked().hulls(self._standardized_types(), device)
-            self._hulls = (device, hulls)
-        return self._ask_hulls(self._all_modules, self._hulls[1], Z, execution)
+            self._hulls[device] = hulls
+        return self._ask_hulls(self._all_modules, hulls, Z, execution)
 
     def _ask_panel(
         self, banks: Sequence[GeneratorBank], types: NDArray[np.float64], Z: np.ndarray

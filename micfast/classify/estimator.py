@@ -268,7 +268,6 @@ class ModularInverseClassifier(
     # Set by fit.
     _all_modules: list[GeneratorBank]
     _panel: Panel | None
-    _hulls: dict[str, list[Hull]]  # by device
     _sizes: tuple[int, int]
     _thresholds: tuple[float, NDArray[np.float64]]
     banks_: list[GeneratorBank]
@@ -927,7 +926,6 @@ class ModularInverseClassifier(
             calibration_=[one.calibration for one in fitted],
             classes_=classes,
             _all_modules=fitting.all_modules(fitted),
-            _hulls={},
             _sizes=(n_types, hidden_size),
             _thresholds=(math.nan, np.empty(0)),
         )
@@ -1086,10 +1084,7 @@ class ModularInverseClassifier(
     def _ask(self, Z: np.ndarray, execution: Execution) -> Panelled:
         """What all experts say of standardised sequences."""
         device = self._device()
-        hulls = self._hulls.get(device)
-        if hulls is None:
-            hulls = self._panel_checked().hulls(self._standardized_types(), device)
-            self._hulls[device] = hulls
+        hulls = self._panel_checked().hulls(self._standardized_types(), device)
         return self._ask_hulls(self._all_modules, hulls, Z, execution)
 
     def _ask_panel(

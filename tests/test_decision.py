@@ -178,11 +178,11 @@ def test_every_answer_takes_one_search(method, pair, monkeypatch):
     [
         pytest.param(PLAIN | {"n_modules_per_class": 3}, 2, 150, id="plain, table"),
         pytest.param(PLAIN | {"n_modules_per_class": 3}, 3, 150, id="plain"),
-        pytest.param({}, 3, 760, id="default"),
+        pytest.param({}, 3, 700, id="default"),
     ],
 )
 def test_a_prediction_of_one_sequence_makes_few_python_calls(settings, dimensions, most):
-    """At most 150 calls within the package for the plain search, 760 with views, pose and hull."""
+    """At most 150 calls within the package for the plain search, 700 with views, pose and hull."""
     rng, t = np.random.default_rng(0), np.linspace(0, 1, 12)
     data = np.concatenate([np.outer(rng.uniform(0.5, 1.5, 8), t), np.ones((8, 12))])
     labels = ["rise"] * 8 + ["flat"] * 8

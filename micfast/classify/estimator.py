@@ -1084,7 +1084,11 @@ class ModularInverseClassifier(
     def _ask(self, Z: np.ndarray, execution: Execution) -> Panelled:
         """What all experts say of standardised sequences."""
         device = self._device()
-        hulls = self._panel_checked().hulls(self._standardized_types(), device)
+        # Kept with the modules, which every fit makes anew as it does the types.
+        hulls = self._all_modules[0].cached(
+            ("hulls", device),
+            lambda: self._panel_checked().hulls(self._standardized_types(), device),
+        )
         return self._ask_hulls(self._all_modules, hulls, Z, execution)
 
     def _ask_panel(

@@ -272,6 +272,7 @@ def in_clusters(n_clusters, per_cluster, n_steps=8):
     return near.reshape(-1, n_steps, 1), np.repeat(["a", "b"], n_clusters * per_cluster)
 
 
+@pytest.mark.slow
 @needs_kernel
 def test_number_of_types_is_decided(tmp_path):
     X, y = in_clusters(6, 3)
@@ -421,6 +422,7 @@ def test_study_disturbs_what_it_says():
         assert np.isfinite(filled(Z)).all()
 
 
+@pytest.mark.slow
 def test_study_writes_tables_and_picture(tmp_path, monkeypatch):
     from bench.studies import answers
 

@@ -12,7 +12,7 @@ from micfast.kernels import backend
 
 CASES = sorted((Path(__file__).parent / "cases").glob("[0-9]*.py"))
 # Many trainings; or commands in processes of their own, which import torch first.
-LONG = ("01", "06", "09", "16")
+LONG = ("01", "03", "06", "09", "16")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),

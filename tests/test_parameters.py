@@ -101,6 +101,12 @@ def test_clone():
     assert clone(small(solver="adam", training=None)).get_params(deep=False)["solver"] == "adam"
 
 
+def test_parameters_given_back_leave_names_as_they_are():
+    clf = ModularInverseClassifier()
+    clf.set_params(**clf.get_params(deep=True))
+    assert (clf.pose, clf.training, clf.solver) == ("auto", None, None)
+
+
 @needs_kernel
 def test_grid_search_over_nested_parameters():
     grid = {"solver__n_iter": [0, 8], "training__method__n_episodes": [1, 300]}

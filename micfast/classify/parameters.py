@@ -92,5 +92,8 @@ class SettingsParameters:
                     f"{type(self).__name__}: parameter {path!r} is unknown; nested parameters "
                     f"start with one of {[*resolved]}"
                 )
-            setattr(self, name, _replaced(resolved[name], rest, value))
+            replaced = _replaced(resolved[name], rest, value)
+            # What get_params(deep=True) answered, given back, leaves None and names as they are.
+            if replaced != resolved[name]:
+                setattr(self, name, replaced)
         return self

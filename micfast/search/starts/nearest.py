@@ -180,12 +180,13 @@ def _least_distant(
     for y, y_squares in drawn:
         if known is not None:  # (m, n, g) instead of (m, 1, g): as far as the targets are known
             y_squares = known.double() @ y.square().mT
-        distances.append(y_squares - 2 * x @ y.mT)
+        distances.append((x @ y.mT).mul_(-2).add_(y_squares))
         scales.append(y_squares.amax(dim=2))
-    distance = torch.cat(distances, dim=2)
     x_squares = x.square().sum(dim=1)[:, None]
-    scale = x_squares + torch.stack(scales).amax(dim=0)[..., None]
-    steps = torch.round((distance + x_squares) / (_TIE * scale))
+    tie = _TIE * (x_squares + torch.stack(scales).amax(dim=0)[..., None])
+    # In place, as each is as large as all distances: fresh memory costs as much as the arithmetic.
+    distance = distances[0] if len(distances) == 1 else torch.cat(distances, dim=2)
+    steps = distance.add_(x_squares).div_(tie).round_()
     if n_starts > 1:
         return steps.sort(dim=2, stable=True).indices[..., :n_starts]
     return steps.argmin(dim=2, keepdim=True)  # the first of the least, or of NaN

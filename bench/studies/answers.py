@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 DEVELOPMENT = ("letters", "MNIST", "digits", "GunPoint", "BasicMotions", "JapaneseVowels")
-FINAL = ("Trace",)
+FINAL = ("Coffee", "Trace", "watch")
 CONDITIONS = (("clean", 0.0), ("noise", 0.2), ("noise", 0.5), ("shift", 0.05), ("missing", 0.3))
 # Under which probabilities are held against what was right.
 JUDGED = ("clean", "noise 0.5")

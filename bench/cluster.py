@@ -24,6 +24,7 @@ import micfast
 from bench.cases import CHARACTERS, InversionCase
 from bench.figures import in_seconds
 from bench.load import anonymous
+from micfast.experiments.threads import torch_threads
 
 Row = dict[str, Any]
 
@@ -97,7 +98,8 @@ def measure_dask(n_threads: int, quick: bool, say: Callable[[str], None]) -> lis
                 start = time.perf_counter()
                 if way[0] == 0:
                     execution = micfast.Execution(n_threads=way[1])
-                    errors = micfast.invert(bank, X, solver=solver, execution=execution).errors
+                    with torch_threads(way[1]):  # a worker's are its own, too
+                        errors = micfast.invert(bank, X, solver=solver, execution=execution).errors
                 else:
                     lazy = micfast.invert(bank, da.from_zarr(store), solver=solver)
                     errors = clients[way].compute(lazy.errors).result()

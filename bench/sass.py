@@ -3,6 +3,7 @@
     python -m bench.sass                     # compiles for every architecture, prints the table
     python -m bench.sass --write             # and keeps it in results/cuda/code.json and .md
     python -m bench.sass --check             # and fails where a number is larger than kept there
+    python -m bench.sass --built FOLDER      # does not compile again what a build has kept there
 
 Needs nvcc and nvdisasm, on the PATH or in the folder ``--tools`` (as pip's packages
 ``nvidia-cuda-nvcc`` and ``nvidia-cuda-nvdisasm`` lay them). Numbers of another release of nvcc are
@@ -15,6 +16,10 @@ What runs once a sequence (the first step, a last segment that is shorter) does 
 estimate of issue slots, not a measurement. In the first mapping they are those of a warp whose
 threads have a unit each; in the second, whose threads have whole sequences, they are divided by the
 thread's units and targets, so that both compare with the same FMAs.
+
+A build keeps its machine code, and its log tells the registers, where ``NVCC_APPEND_FLAGS`` is
+``--keep --keep-dir=FOLDER --threads=1 -Xptxas=-v`` (one thread: messages do not mix) and the output
+goes to ``FOLDER/log``.
 """
 
 from __future__ import annotations
@@ -302,8 +307,8 @@ def instructions_by_threads(code: Code, job: Job) -> dict[str, dict[str, float]]
 # -- the table -------------------------------------------------------------------------------------
 
 
-def examine(architecture: str, nvcc: str, nvdisasm: str, folder: Path) -> dict[str, Any]:
-    """Compile for an architecture and take the numbers."""
+def code_of(architecture: str, nvcc: str, folder: Path) -> tuple[str, Path]:
+    """What ptxas tells and the machine code of an architecture, compiled."""
     cubin = folder / f"{architecture}.cubin"
     options = ["-std=c++17", "-O3", f"-arch={architecture}", "-fmad=false", "-ftz=true"]
     source = str(ROOT / "csrc/cuda/kernels.cu")
@@ -311,10 +316,30 @@ def examine(architecture: str, nvcc: str, nvdisasm: str, folder: Path) -> dict[s
     told = subprocess.run(command, capture_output=True, text=True)
     if told.returncode != 0:
         raise RuntimeError(told.stderr[-2000:])
+    return told.stdout + told.stderr, cubin
+
+
+def code_built(architecture: str, folder: Path) -> tuple[str, Path] | None:
+    """The same of what a build has kept; None where it was not for this architecture."""
+    cubins = list(folder.glob(f"kernels.*_{architecture[3:]}.cubin"))
+    if not cubins:
+        return None
+    parts = re.split(r"^(?=.*Compiling entry function)", (folder / "log").read_text(), flags=re.M)
+    told = "".join(part for part in parts if f"for '{architecture}'" in part.partition("\n")[0])
+    if not told:
+        raise RuntimeError(f"{folder}/log does not tell what ptxas made for {architecture}")
+    return told, cubins[0]
+
+
+def examine(
+    architecture: str, nvcc: str, nvdisasm: str, folder: Path, built: Path | None
+) -> dict[str, Any]:
+    """The numbers of an architecture, compiled if ``built`` does not have it."""
+    told, cubin = (built and code_built(architecture, built)) or code_of(architecture, nvcc, folder)
     listing = subprocess.run(
         [nvdisasm, "-c", str(cubin)], capture_output=True, text=True, check=True
     )
-    return numbers(told.stdout + told.stderr, listing.stdout)
+    return numbers(told, listing.stdout)
 
 
 def numbers(ptxas: str, listing: str) -> dict[str, Any]:
@@ -415,6 +440,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--arch", action="append", help="default: those of the wheels")
     parser.add_argument("--tools", type=Path, help="a folder to find nvcc and nvdisasm in")
+    parser.add_argument("--built", type=Path, help="a folder in which a build kept its code")
     parser.add_argument("--check", action="store_true", help="fail where a number grew")
     parser.add_argument("--write", action="store_true", help="keep the numbers")
     options = parser.parse_args(arguments)
@@ -423,7 +449,9 @@ def main(arguments: list[str] | None = None) -> int:
     release = re.search(r"release [\d.]+, V[\d.]+", version)
     architectures = options.arch or ARCHITECTURES
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
-        found = pool.map(lambda a: examine(a, nvcc, nvdisasm, Path(folder)), architectures)
+        found = pool.map(
+            lambda a: examine(a, nvcc, nvdisasm, Path(folder), options.built), architectures
+        )
         result = {
             "nvcc": f"nvcc {release[0] if release else 'unknown'}",
             "architectures": dict(zip(architectures, found, strict=True)),

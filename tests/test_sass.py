@@ -97,3 +97,18 @@ def test_a_step_that_grows_or_is_not_found_is_told(result):
     assert len(sass.grown(now, result)) == 1
     lost = {"sm_90": sass.numbers(PTXAS, listing(NAME, FORWARD))}
     assert "gone" in sass.grown(result | {"architectures": lost}, result)[0]
+
+
+def test_what_a_build_kept_is_told_apart(tmp_path):
+    log = tmp_path / "log"
+    log.write_text(
+        "[1/2] Building\n" + PTXAS.replace("sm_90", "sm_80").replace("168", "32") + PTXAS
+    )
+    for name in ("kernels.compute_90", "kernels.compute_100.sm_100"):
+        (tmp_path / f"{name}.cubin").touch()
+    told, cubin = sass.code_built("sm_90", tmp_path)
+    assert cubin.name == "kernels.compute_90.cubin"
+    assert sass.parse_ptxas(told) == sass.parse_ptxas(PTXAS)
+    assert sass.code_built("sm_80", tmp_path) is None
+    with pytest.raises(RuntimeError, match="does not tell what ptxas made for sm_100"):
+        sass.code_built("sm_100", tmp_path)

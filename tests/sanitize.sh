@@ -4,7 +4,9 @@
 #   tests/sanitize.sh address|thread [build folder [pytest arguments]]
 #
 # First the driver of tests/cpp, then the Python tests of kernels, operators, inversion, missing
-# values and edges, or those given. Needs gcc, CMake and an environment with micfast's test tools. Any report ends it.
+# values and edges, or those given. The environment variable X86_KERNELS names the instruction sets
+# beside the baseline, by default all. Needs gcc, CMake and an environment with micfast's test tools.
+# Any report ends it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -33,6 +35,7 @@ esac
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 cmake -S . -B "$build" -DMICFAST_SANITIZE="$kind" -DMICFAST_CUDA=OFF \
+  ${X86_KERNELS:+-DMICFAST_X86_KERNELS="$X86_KERNELS"} \
   -DSKBUILD_PROJECT_VERSION="$version" -Dpybind11_DIR="$(python -m pybind11 --cmakedir)" \
   -DPython_EXECUTABLE="$(command -v python)" >/dev/null
 cmake --build "$build" --parallel "$(nproc)" >/dev/null

@@ -14,10 +14,12 @@
 
 namespace micfast {
 
-#if defined(MICFAST_HAVE_X86_KERNELS)
+#if defined(MICFAST_HAVE_AVX512_KERNELS)
 namespace avx512 {
 extern const InstructionSet kInstructionSet;
 }
+#endif
+#if defined(MICFAST_HAVE_AVX2_KERNELS)
 namespace avx2 {
 extern const InstructionSet kInstructionSet;
 }
@@ -34,10 +36,14 @@ extern const InstructionSet kInstructionSet;
 const std::vector<const InstructionSet*>& available_instruction_sets() {
   static const std::vector<const InstructionSet*> sets = [] {
     std::vector<const InstructionSet*> found;
-#if defined(MICFAST_HAVE_X86_KERNELS)
+#if defined(__x86_64__)
     __builtin_cpu_init();
+#endif
+#if defined(MICFAST_HAVE_AVX512_KERNELS)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"))
       found.push_back(&avx512::kInstructionSet);
+#endif
+#if defined(MICFAST_HAVE_AVX2_KERNELS)
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
       found.push_back(&avx2::kInstructionSet);
 #endif

@@ -7,6 +7,7 @@ from estimators import needs_kernel
 
 from bench.studies import compare
 from bench.studies.answers import Draw, _lstm, filled
+from bench.studies.dollar import N_POINTS, cloud, cloud_distances
 
 
 def rows(accuracies):
@@ -61,6 +62,30 @@ def test_short_sequences_are_stretched():
     np.testing.assert_array_equal(filled(X), X)
 
 
+def matched(points, template, start):
+    """$P's greedy matching, point by point."""
+    free, total = [*range(N_POINTS)], 0.0
+    for k in range(N_POINTS):
+        i = (start + k) % N_POINTS
+        nearest = min(free, key=lambda j: np.linalg.norm(points[i] - template[j]))
+        free.remove(nearest)
+        total += (1 - k / N_POINTS) * np.linalg.norm(points[i] - template[nearest])
+    return total
+
+
+def test_point_clouds_are_matched_greedily():
+    strokes = np.random.default_rng(0).normal(size=(3, 40, 2)).cumsum(axis=1)
+    one, *others = (cloud(stroke) for stroke in strokes)
+    expected = [
+        min(matched(*pair, start) for pair in ((one, t), (t, one)) for start in range(0, 32, 5))
+        for t in others
+    ]
+    np.testing.assert_allclose(cloud_distances(one, np.stack(others)), expected)
+    # Place, size and the stroke's direction do not matter.
+    same = cloud(strokes[0, ::-1] * 3 + 5)
+    np.testing.assert_allclose(cloud_distances(one, same[None]), 0, atol=1e-9)
+
+
 @pytest.mark.slow
 @needs_kernel
 def test_study_runs_and_resumes(tmp_path, capsys, monkeypatch):
@@ -68,7 +93,7 @@ def test_study_runs_and_resumes(tmp_path, capsys, monkeypatch):
     options += ["--method", "micfast", "--method", "1-NN", "--method", "$P"]
     assert compare.main(options) == 0
     first = capsys.readouterr().out
-    assert "Skipped: $P" in first
+    assert "Skipped: $P: pen strokes alone" in first
     frame = pd.read_csv(tmp_path / "comparison.csv")
     assert frame["method"].tolist() == ["micfast", "1-NN"]
     assert (frame["clean"] > 0.4).all()

@@ -4,10 +4,10 @@
 each class of each development set, and gives the same draws to micfast (the plain search, views
 and pose, the hull of the examples in the same views, and both), to nearest neighbours with the
 Euclidean distance and with dynamic time warping (its window by leaving one out), to a forward
-LSTM, and to MiniRocket, QUANT, Catch22 and $P where aeon and dollarpy are installed. Test sequences
-come as they are, with noise, shifted, and with a stretch missing. Every (data set, examples, seed,
-method) is one file, so a run that was killed continues. The sets held back for the end are asked
-for by ``--final``.
+LSTM, to $P, and to MiniRocket, QUANT and Catch22 where aeon is installed. Test sequences come as
+they are, with noise, shifted, and with a stretch missing. Every (data set, examples, seed, method)
+is one file, so a run that was killed continues. The sets held back for the end are asked for by
+``--final``.
 
 The folder gets ``answers.csv``, a row for each file; ``answers.md``, the tables; and
 ``reliability.png``, how often answers of a given probability are right. Times are those of one
@@ -33,6 +33,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench import sets
+from bench.studies.dollar import cloud, cloud_distances
 from bench.studies.study import PLAIN, markdown, resume, with_interval
 from micfast import ModularInverseClassifier, Sequences
 from micfast.experiments.paper.baselines import TorchForward
@@ -259,22 +260,15 @@ def _aeon(data: Draw, seed: int, *, module: str, name: str) -> Fitted:
 
 
 def _dollar(data: Draw, seed: int) -> Fitted:
-    from dollarpy import Point, Recognizer, Template
-
-    if data.X.shape[2] not in (2, 3):
+    if data.X.shape[2] != 2:
         raise NotImplementedError("$P: pen strokes alone")
-
-    def points(one: Floats) -> list[Any]:
-        return [Point(float(step[0]), float(step[1]), 1) for step in np.cumsum(one, axis=0)[::4]]
-
-    known = [Template(i, points(one)) for i, one in enumerate(filled(data.X))]
-    recognizer = Recognizer(known)
+    known = np.stack([cloud(one) for one in filled(data.X)])
 
     def answer(X: Floats) -> tuple[NDArray[Any], None]:
-        found = [recognizer.recognize(points(one))[0] for one in filled(X)]
-        return data.y[[i or 0 for i in found]], None  # None, where nothing is like it, is a guess
+        nearest = [cloud_distances(cloud(one), known).argmin() for one in filled(X)]
+        return data.y[nearest], None
 
-    return Fitted(known, answer)
+    return Fitted((known.astype(np.float32), data.y), answer)
 
 
 _ENERGY = ("raw", "difference", "energy")

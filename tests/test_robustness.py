@@ -66,16 +66,16 @@ def numeric_gradient(victim, X, codes, direction, step):
 
 def test_margins_agree_with_the_decision(prepared):
     X, codes, victims = prepared
-    default = victims["MIC, the default"]
-    margins, _ = default.margins(X, codes)
-    np.testing.assert_array_equal(margins > 0, default.model.predict(X) == codes)
-    errors = default.model.reconstruction_errors(X)
+    search = victims["MIC, plain search"]
+    margins, _ = search.margins(X, codes)
+    np.testing.assert_array_equal(margins > 0, search.model.predict(X) == codes)
+    errors = search.model.reconstruction_errors(X)
     own = errors[np.arange(len(X)), codes]
     errors[np.arange(len(X)), codes] = np.inf
     np.testing.assert_allclose(margins, errors.min(axis=1) - own, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["MIC, the default", "forward LSTM", "1-NN Euclidean"])
+@pytest.mark.parametrize("name", ["MIC, plain search", "forward LSTM", "1-NN Euclidean"])
 def test_gradients_are_the_derivatives_of_the_margins(name, prepared):
     X, codes, victims = prepared
     victim = victims[name]
@@ -117,7 +117,7 @@ def test_budgets_are_kept_and_large_ones_fool(norm, prepared):
 def test_the_gradient_is_worth_more_than_chance(prepared):
     X, codes, victims = prepared
     rng = np.random.default_rng(0)
-    for name in ("MIC, the paper's settings", "MIC, the default", "1-NN Euclidean"):
+    for name in ("MIC, the paper's settings", "MIC, plain search", "1-NN Euclidean"):
         victim = victims[name]
         fooled, _, _ = attack(victim, X, codes, "l2", 0.4, 5)
         by_chance = random_attack(victim, X, codes, 0.4, 5, rng)
@@ -164,7 +164,7 @@ def test_disturbances():
 def test_a_unit_holds_every_victim_and_level(unit):
     rows = {(row["victim"], row["kind"], row["level"]): row["accuracy"] for row in unit["rows"]}
     assert len(rows) == len(unit["rows"])
-    names = ["MIC, the paper's settings", "MIC, the default", Forward.name, Neighbour.name]
+    names = ["MIC, the paper's settings", "MIC, plain search", Forward.name, Neighbour.name]
     for name in names:
         for kind in ("noise", "dropout", "shift", "l2", "linf"):
             for level in getattr(PLAN, kind):
@@ -173,7 +173,7 @@ def test_a_unit_holds_every_victim_and_level(unit):
         assert unit["masking"][name] == 0
         for source in (Forward.name, Neighbour.name):
             assert ((name, f"l2 from {source}", 0.1) in rows) == (name != source)
-    assert rows["MIC, the default", "none", 0] > 0.8
+    assert rows["MIC, plain search", "none", 0] > 0.8
     assert set(unit["unlearned"]) == set(names[:2])
 
 
@@ -210,7 +210,7 @@ def test_command_resumes_and_draws(tmp_path, monkeypatch, capsys, unit):
     share = accuracy["l2", 0.1] / accuracy["none, attacked", 0]
     (line,) = [line for line in text.splitlines() if line.startswith("| made, L2 0.1 |")]
     assert line.split(" | ")[2].startswith(f"{share:.2f} [")
-    # The first row is not the default's: what it is less than the default grew by half the change.
+    # The first row is not the search's: what it is less than the search grew by half the change.
     gap = accuracy["none", 0] - (0.5 + unit["rows"][0]["accuracy"]) / 2
     assert f"| made: undisturbed | {gap:+.2f} [" in text
 

@@ -299,6 +299,12 @@ def test_columns_can_be_named(strokes, capsys):
     assert main(["predict", "m.safetensors", *argv, "--label-column", "e", "--score"]) == 0
     assert "accuracy" in capsys.readouterr().out
     assert "'z'" in fails(["predict", "m.safetensors", "strokes.csv", "--id-column", "z"], capsys)
+    # The model knows its columns.
+    head, *rows = Path("strokes.csv").read_text().splitlines()
+    Path("more.csv").write_text("\n".join([f"{head},f", *(f"{row},9" for row in rows)]))
+    argv[0] = "more.csv"
+    assert main(["predict", "m.safetensors", *argv[:5]]) == 0
+    assert "the model takes d, c of these" in capsys.readouterr().err
 
 
 def test_predict_takes_the_padded_file_that_fit_took(strokes, capsys):

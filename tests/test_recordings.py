@@ -74,10 +74,26 @@ def test_rows_are_sorted_by_time(read, times):
 def test_layouts_without_id_or_time(read):
     assert lists(read("a.csv", "time,x\n0,1\n0.5,2\n")) == [[[1], [2]]]
     assert lists(read("a.csv", "id,x\n1,1\n1,2\n2,3\n")) == [[[1], [2]], [[3]]]
-    with pytest.raises(ValueError, match=r"'time' restarts.*\(--id\)"):
+    with pytest.raises(ValueError, match=r"'time' restarts.*\(--id-column\)"):
         read("a.csv", "time,x\n0,1\n1,2\n0,1\n1,2\n")
     with pytest.raises(ValueError, match="row 4: the rows of id '1' are not next to each other"):
         read("a.csv", "id,x\n1,1\n2,2\n1,3\n")
+
+
+def test_names_like_the_usual_ones(read):
+    text = (
+        "stroke_id,user,time (ms),x,Gesture name\n7,ann,0,1,tick\n7,ann,9,2,tick\n8,bob,0,3,line\n"
+    )
+    found = read("a.csv", text, wants_labels=True)
+    assert (lists(found), found.ids.tolist()) == ([[[1], [2]], [[3]]], ["7", "8"])
+    assert found.labels.tolist() == ["tick", "line"]
+    # Of two such names neither is taken; a text that never repeats names the rows.
+    with pytest.raises(ValueError, match="no column looks like an id"):
+        read("a.csv", text.replace("user", "user_id").replace("ann", "1").replace("bob", "1"))
+    wide = read("a.csv", "name,x_1,x_2\nann,1,2\nbob,3,4\n")
+    assert (wide.ids.tolist(), lists(wide)) == (["ann", "bob"], [[[1], [2]], [[3], [4]]])
+    both = read("a.csv", "name,label,x_1\nann,b,2\nbob,b,4\n", wants_labels=True)
+    assert (both.ids.tolist(), both.labels.tolist()) == (["ann", "bob"], ["b", "b"])
 
 
 @pytest.mark.parametrize(
@@ -98,7 +114,10 @@ def test_layouts_without_id_or_time(read):
         ("id,t,x,label\n1,0,1,a\n\n1,1,inf,a\n", "'x', row 4: 'inf' is not a finite number"),
         ("id,t,x,label\n1,0,1,a\n1,1,2024-01-01,a\n", "'x', row 3: '2024-01-01' is not"),
         ("id,t,x,label\n1,0,2024-01-01,a\n1,1,2024-01-02,a\n", "no column holds numbers"),
-        ("id,t,x\n1,0,1\n1,1,2\n", r"no column looks like a label among id, t, x: .*\(--label\)"),
+        (
+            "id,t,x\n1,0,1\n1,1,2\n",
+            r"no column looks like a label among id, t, x: .*\(--label-column\)",
+        ),
         ("x,x,label\n1,2,a\n", "'x' is the name of several columns"),
         ("x_1,x_2,label\n1,2,a\n1,2,3,a\n", "rows have unequal numbers of cells"),
         ("x_1,x_2,label\n1,2,a\n,,b\n", "row 3: the sequence has no values"),

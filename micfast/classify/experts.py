@@ -47,7 +47,7 @@ class Expectation:
     --------
     >>> from micfast.classify.experts import Expectation
     >>> print(Expectation(0.9, 0.77, 0.96, 0.31, n=40, source="left out"))
-    expected accuracy 0.90 [0.77, 0.96], log loss 0.31: 40 training samples, left out
+    expected accuracy 0.90 [0.77, 0.96], log loss 0.31 (40 training samples, each left out in turn)
     """
 
     accuracy: float
@@ -58,9 +58,10 @@ class Expectation:
     source: Literal["held out", "left out"]
 
     def __str__(self) -> str:
+        how = "each left out in turn" if self.source == "left out" else "held out"
         return (
             f"expected accuracy {self.accuracy:.2f} [{self.low:.2f}, {self.high:.2f}], log loss "
-            f"{self.log_loss:.2f}: {self.n} training samples, {self.source}"
+            f"{self.log_loss:.2f} ({self.n} training samples, {how})"
         )
 
 

@@ -57,9 +57,18 @@ class Source(NamedTuple):
         return recordings
 
 
-def sequences_of(recordings: Recordings) -> Any:
-    """What the estimator takes: where channels have names, data frames, whose columns it checks."""
-    return recordings.sequences if recordings.channels is None else recordings.frames()
+def sequences_of(recordings: Recordings, names: tuple[str, ...] | None = None) -> Any:
+    """What the estimator takes: where channels have names, data frames, whose columns it checks.
+
+    Of more columns than these ``names``, which a model knows, the others are left out.
+    """
+    if recordings.channels is None:
+        return recordings.sequences
+    frames, others = recordings.frames(), {*recordings.channels} - {*(names or ())}
+    if names is None or not others or not {*names} <= {*recordings.channels}:
+        return frames
+    click.echo(f"micfast: the model takes {', '.join(names)} of these", err=True)
+    return [frame[[*names]] for frame in frames]
 
 
 def data_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -81,7 +81,7 @@ def predict(
     common.check_outputs(output, inputs=(model, *source.paths))
     recordings = source.read(labels=score)
     classifier = load_model(model, solver__n_iter=iterations, **options)
-    decision = classifier.decide(sequences_of(recordings))
+    decision = classifier.decide(sequences_of(recordings, classifier.channel_names_in_))
     arrays = {
         "ids": recordings.ids,
         "predictions": decision.labels,

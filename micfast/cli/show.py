@@ -64,10 +64,10 @@ def show(
     """
     common.check_outputs(output, inputs=(model, *source.paths))
     recordings = source.read(labels=truth)
-    X = sequences_of(recordings)
+    classifier = load_model(model, **options)
+    X = sequences_of(recordings, classifier.channel_names_in_)
     ids = range(len(X)) if recordings.ids is None else recordings.ids.tolist()
     indices = choose(ids, wanted) if wanted else list(range(len(X)))[:number]
-    classifier = load_model(model, **options)
     shown = [X[i] for i in indices] if isinstance(X, list) else X[indices]
     decision = classifier.decide(shown)
 

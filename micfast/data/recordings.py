@@ -211,8 +211,14 @@ def _guarded(path: Path, function: Any, *args: Any) -> Any:
 
 def _one_array(path: Path, key: str) -> NDArray[Any]:
     """Array `key` of a .npz file, or the array of a .npy file."""
-    if _guarded(path, array_names) == [""]:
+    names = _guarded(path, array_names)
+    if names == [""]:
         return _guarded(path, load_arrays)[""]
+    if key not in names:
+        raise ValueError(
+            f"{path}: it has no array {key!r}; it has {', '.join(names) or 'nothing'}: name the "
+            "sequences with X_key (--X-key), the labels with y_key (--y-key)"
+        )
     return _guarded(path, load_arrays, [key])[key]
 
 

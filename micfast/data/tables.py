@@ -32,6 +32,10 @@ _LABEL_NAMES = (
     "label", "labels", "class", "classlabel", "classname", "target", "category", "gesture",
     "letter", "activity", "y",
 )  # fmt: skip
+# Else a similar name, if there is only one: stroke_id, strokeId, time_ms, Gesture name.
+_ID_LIKE = re.compile(r".+[ _\-][iI][dD]|.*[a-z]I[dD]")
+_TIME_LIKE = re.compile(r"(?i)time.*|.*[ _\-](time|timestamp|ms|sec|seconds)")
+_LABEL_LIKE = re.compile(r"(?i).*(label|class|category|gesture|activity)([ _\-]?name)?")
 _STEP_NAME = re.compile(r"(.*?)[ _.\-]?(\d+)")
 
 
@@ -128,32 +132,44 @@ def _find_roles(
             raise table.error(f"column {column!r} is chosen twice")
         taken.append(column)
     roles = _Roles(*(name or None for name in chosen.values()))
-    for role, usual in (("id", _ID_NAMES), ("time", _TIME_NAMES), ("label", _LABEL_NAMES)):
+    for role, usual, like in (
+        ("id", _ID_NAMES, _ID_LIKE),
+        ("time", _TIME_NAMES, _TIME_LIKE),
+        ("label", _LABEL_NAMES, _LABEL_LIKE),
+    ):
         if chosen[role] is None and table.has_header:
-            column = _named(table, usual, taken)
+            column = _named(table, usual, like, taken)
             if column is not None:
                 setattr(roles, role, column)
                 taken.append(column)
-    if chosen["label"] is None and roles.label is None:
-        is_plain = roles.id is None and roles.time is None
-        words = [name for name in table.frame if name not in taken and table.holds_text(name)]
-        if len(words) == 1 and (is_plain or wants_labels):
-            roles.label = words[0]
+    is_plain = roles.id is None and roles.time is None
+    words = [name for name in table.frame if name not in taken and table.holds_text(name)]
+    one = words[0] if len(words) == 1 else None
+    # Among rows that are sequences, text that never repeats names them.
+    names_rows = one is not None and is_plain and table.text(one).is_unique
+    if names_rows and chosen["id"] is None and not (wants_labels and roles.label is None):
+        roles.id = one
+    elif chosen["label"] is None and roles.label is None:
+        if one is not None and (is_plain or wants_labels):
+            roles.label = one
         elif is_plain and not table.has_header and table.path.suffix.lower() == ".tsv":
             roles.label = str(table.frame.columns[0])
             table.notes.append("the first column is taken as label, as in the UCR archive")
     return roles
 
 
-def _named(table: Table, usual: Sequence[str], taken: Sequence[str]) -> str | None:
-    """First column that has a usual name and is not taken."""
+def _named(
+    table: Table, usual: Sequence[str], like: re.Pattern[str], taken: Sequence[str]
+) -> str | None:
+    """First column that has a usual name, or the only one with a similar name; not one taken."""
     simple = {re.sub(r"[ _\-]", "", name).lower(): name for name in table.frame}
     for name in usual:
         column = simple.get(name)
         # Next to an x, y is a coordinate.
         if column is not None and column not in taken and not (name == "y" and "x" in simple):
             return column
-    return None
+    similar = [name for name in table.frame if name not in taken and like.fullmatch(name)]
+    return similar[0] if len(similar) == 1 else None
 
 
 def _value_columns(table: Table, roles: _Roles, channels: Sequence[str] | None) -> list[str]:
@@ -178,7 +194,7 @@ def _labels(table: Table, roles: _Roles, ids: pd.Series | None) -> pd.Series:
     if roles.label is None:
         raise table.error(
             f"no column looks like a label among {_listed(table.frame)}",
-            "name it with label (--label)",
+            "name it with label (--label-column)",
         )
     table.check_present(roles.label, "label")
     labels = table.text(roles.label)
@@ -206,7 +222,7 @@ def _ids_of_one_sequence(table: Table, time: str) -> pd.Series:
     if not (times.is_monotonic_increasing and times.is_unique):
         raise table.error(
             f"the time in {time!r} restarts, and no column looks like an id",
-            "name the column that tells the sequences apart with id (--id)",
+            "name the column that tells the sequences apart with id (--id-column)",
         )
     table.notes.append("there is no id, so the table is one sequence")
     return pd.Series("0", index=table.frame.index)
@@ -222,7 +238,7 @@ def _long(table: Table, ids: pd.Series, time: str | None, names: list[str]) -> _
             raise table.error(
                 f"row {row}: the rows of id {ids.loc[row]!r} are not next to each other, and there "
                 "is no time to sort them by",
-                "name the time with time (--time), or give every sequence its own id",
+                "name the time with time (--time-column), or give every sequence its own id",
             )
         order = np.arange(len(codes))
     else:

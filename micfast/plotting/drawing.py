@@ -212,9 +212,14 @@ def finish_panel(
         spine.set(edgecolor=style.frame, linewidth=style.width, linestyle=style.dashes)
 
 
+def n_letters(width: float, size: float) -> int:
+    """Count the letters of this font size that fit into so many points, by their usual width."""
+    return max(int(width / (0.68 * size)), 2)
+
+
 def shortened(text: str, width: float, size: float) -> str:
-    """Cut a text to so many points at this font size, by the usual width of letters."""
-    room = max(int(width / (0.68 * size)), 2)
+    """Cut a text to so many points at this font size."""
+    room = n_letters(width, size)
     return text if len(text) <= room else text[: room - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ _WIDTH, _NARROWEST, _DPI = 8.0, 5.5, 200  # inches
 _MAX_PER_LINE = 12
 _MAX_PANEL = 1.15
 _WORDS, _SMALL = 7.2, 6.4  # font sizes in points
+_LINE = 1.25 * _SMALL / 72  # inches
 
 
 def choose_examples(y_true: Any, y_pred: Any, n: int = 5, random_state: Any = None) -> np.ndarray:
@@ -196,18 +198,21 @@ def _draw(rows: list[ReconstructionDisplay], kind: str, per_line: int, title: st
     sequences = [(row.target, row.reconstructions) for row in rows]
     weight = 0.72 * math.sqrt(panel / 0.7)
     brush = drawing.Brush.of(kind, sequences, weight=weight, sparing=True)
-    height = len(rows) * (n_lines * (panel * brush.aspect + 0.36) + 0.08) + 0.25
-    height += 0.3 if title else 0.0
+    decisions = [_decision(row, 72 * panel * larger) for row in rows]
+    # Beside one line of panels, each further line of words below the target needs room.
+    more = [_LINE * words.count("\n") if n_lines == 1 else 0.0 for words, _ in decisions]
+    heights = [n_lines * (panel * brush.aspect + 0.36) + 0.08 + one for one in more]
+    height = sum(heights) + (0.55 if title else 0.25)
     layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.05, wspace=0.0, hspace=0.0)
     fig = Figure(figsize=(width, height), dpi=_DPI, layout=layout, facecolor="white")
     if title:
         look = drawing.HEADING | {"fontsize": 10.5, "fontweight": "bold", "color": drawing.INK}
         fig.suptitle(title, wrap=True, **look)
-    cards = fig.subfigures(len(rows), 1, squeeze=False)[:, 0]
-    for card, row in zip(cards, rows, strict=True):
+    cards = fig.subfigures(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for card, row, decision in zip(cards, rows, decisions, strict=True):
         card.set(facecolor=drawing.CARD, edgecolor="white", linewidth=5)
         cells = card.add_gridspec(n_lines, per_line + 1, width_ratios=[larger] + per_line * [1.0])
-        _draw_target(card.add_subplot(cells[:, 0]), brush, row, 72 * panel * larger)
+        _draw_target(card.add_subplot(cells[:, 0]), brush, row, decision, 72 * panel * larger)
         for i in range(len(row.labels)):
             line, column = divmod(i, per_line)
             ax = card.add_subplot(cells[line, column + 1])
@@ -216,21 +221,31 @@ def _draw(rows: list[ReconstructionDisplay], kind: str, per_line: int, title: st
     return fig
 
 
-def _draw_target(ax: Any, brush: drawing.Brush, row: ReconstructionDisplay, width: float) -> None:
-    """Draw the target with its label above and the decision below."""
-    brush.draw(ax, None, row.target, drawing.TARGET)
+def _decision(row: ReconstructionDisplay, width: float) -> tuple[str, str]:
+    """What was decided, and in which pose, in lines of so many points; and their colour."""
     predicted, true = row.predicted_label, row.true_label
-    below, colour = "no decision", drawing.MUTED
+    words, colour = "no decision", drawing.MUTED
     if predicted is not None:
         right = true is None or true == predicted
         mark = "" if true is None else "\N{CHECK MARK} " if right else "\N{BALLOT X} "
-        below, colour = f"{mark}decided: {predicted}", drawing.BLUE if right else drawing.ORANGE
-        if below != drawing.shortened(below, width, _SMALL):
-            below = drawing.shortened(f"{mark}{predicted}", width, _SMALL)
-    above = drawing.shortened("target" if true is None else f"target: {true}", width, _WORDS)
-    if row.pose is not None:
-        below += "\n" + drawing.shortened(row.pose, width, _SMALL)
-    drawing.finish_panel(ax, brush, drawing.TARGET, above, below, _WORDS)
+        words, colour = f"{mark}decided: {predicted}", drawing.BLUE if right else drawing.ORANGE
+        if words != drawing.shortened(words, width, _SMALL):
+            words = drawing.shortened(f"{mark}{predicted}", width, _SMALL)
+    room = drawing.n_letters(width, _SMALL)
+    for part in [] if row.pose is None else row.pose.split(", "):
+        words += "\n" + textwrap.fill(part, room, break_long_words=False)
+    return words, colour
+
+
+def _draw_target(
+    ax: Any, brush: drawing.Brush, row: ReconstructionDisplay, below: tuple[str, str], width: float
+) -> None:
+    """Draw the target with its label above and the decision below."""
+    brush.draw(ax, None, row.target, drawing.TARGET)
+    above = "target" if row.true_label is None else f"target: {row.true_label}"
+    words, colour = below
+    above = drawing.shortened(above, width, _WORDS)
+    drawing.finish_panel(ax, brush, drawing.TARGET, above, words, _WORDS)
     ax.xaxis.label.set(color=colour, fontfamily="DejaVu Sans")  # which has the marks
 
 

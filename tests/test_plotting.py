@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -29,6 +30,7 @@ from micfast.plotting import (
     plot_reconstructions,
     save_figure,
 )
+from micfast.search.pose import Fit
 
 T = 12
 BLUE, ORANGE = to_rgba("#0072B2"), to_rgba("#D55E00")
@@ -696,6 +698,19 @@ def test_long_names_are_cut_to_their_room():
     fig = plot_reconstructions(X, found, y_true=[classes[0]], title="T " * 100)
     assert overlaps(fig) == []
     assert all(text.endswith("\N{HORIZONTAL ELLIPSIS}") for text in words(fig) if "a $" in text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_channels", [1, 2, 9])
+def test_words_of_a_pose_are_whole(n_channels):
+    X, found = make(10, n_channels, n=2)
+    ones = torch.ones(found.errors.T.shape)
+    offset = torch.zeros(*ones.shape, n_channels)
+    found = replace(found, fit=Fit(ones, -12 * ones, 1.14 * ones, 0.85 * ones, offset))
+    fig = plot_reconstructions(X, found)
+    shown = " ".join(panels(fig, "target")[1].get_xlabel().split())
+    assert shown.endswith("12 steps early 14 % faster 15 % smaller")
+    assert overlaps(fig) == []
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Seconds of whole fits: types, training, calibration; of one class; and of training alone in JAX.
 
-The default classifier with three modules a class, on one data set of short and one of middling
+The plain search by three modules a class, on one data set of short and one of middling
 sequences, and on noisy sums of sinusoids of T = 427; beside the paper's training
 (`Training.paper()`), and the same projected Adam in JAX, where installed.
 """
@@ -110,8 +110,8 @@ def _fits(
 def fits_table(rows: list[Row]) -> list[str]:
     """The rows as a Markdown table."""
     lines = [
-        "Seconds of a whole fit with three modules a class (types, training, calibration), of the "
-        "training in it, and of `refit_class`.",
+        "Seconds of a whole fit of the plain search, three modules a class (types, training, "
+        "calibration), of the training in it, and of `refit_class`.",
         "",
         "| set | modules | T | way | fit | training | one class | learned |",
         "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |",

@@ -1,6 +1,6 @@
 """Is the default training at least as accurate as another? Paired over seeds, on seven data sets.
 
-``python -m bench.studies.training --seeds 10 --out training/`` fits the default classifier with
+``python -m bench.studies.training --seeds 10 --out training/`` fits the plain search with
 each way of training on each development set (:mod:`bench.sets`) and writes accuracies, their paired
 differences to the paper's training (the default until 0.1) with 95 % intervals, how many modules
 learned, and the seconds of each fit. A seed is that of the estimator, and of the split where the
@@ -49,7 +49,7 @@ N_TEST = 200
 
 
 def fit_and_score(name: str, seed: int, way: str) -> dict[str, Any]:
-    """Fit the default classifier with one way of training; its accuracy on the test part."""
+    """Fit the plain search with one way of training; its accuracy on the test part."""
     data = sets.load(name, seed)
     kept = np.random.default_rng(seed).permutation(len(data.y_test))[:N_TEST]
     model = ModularInverseClassifier(training=WAYS[way], random_state=seed, **PLAIN)

@@ -87,6 +87,8 @@ def test_names_like_the_usual_ones(read):
     found = read("a.csv", text, wants_labels=True)
     assert (lists(found), found.ids.tolist()) == ([[[1], [2]], [[3]]], ["7", "8"])
     assert found.labels.tolist() == ["tick", "line"]
+    units = text.replace("time (ms)", "T [ms]").replace("stroke_id", "Stroke")
+    assert lists(read("a.csv", units, wants_labels=True)) == lists(found)
     # Of two such names neither is taken; a text that never repeats names the rows.
     with pytest.raises(ValueError, match="no column looks like an id"):
         read("a.csv", text.replace("user", "user_id").replace("ann", "1").replace("bob", "1"))
@@ -122,6 +124,7 @@ def test_names_like_the_usual_ones(read):
         ("x_1,x_2,label\n1,2,a\n1,2,3,a\n", "rows have unequal numbers of cells"),
         ("x_1,x_2,label\n1,2,a\n,,b\n", "row 3: the sequence has no values"),
         ("x_1,x_2,y_2,label\n1,2,3,a\n", "channels x, y have columns of different steps"),
+        ("x,y,label\n1,2,a\n3,4,a\n", "an id or a time among x, y, label, .* sequence of 2 steps"),
         ("x_1,x_2,label\n", "no rows"),
         ("\n\n", "the file is empty"),
     ],

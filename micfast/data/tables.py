@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["TableContent", "read_table"]
 
-# Column names that are recognised, most telling first; case, spaces, - and _ are ignored.
+# Column names that are recognised, most telling first; case, spaces, - and _ are ignored, and units
+# in brackets.
 _ID_NAMES = (
     "id", "sequenceid", "sampleid", "seriesid", "caseid", "recordingid", "trialid", "gestureid",
-    "uniqueid", "sequence", "series", "case", "recording", "trial", "instance", "seq", "sample",
-    "index",
+    "uniqueid", "sequence", "series", "case", "recording", "trial", "stroke", "instance", "seq",
+    "run", "file", "filename", "sample", "index",
 )  # fmt: skip
 _TIME_NAMES = (
     "time", "t", "timestamp", "timestep", "step", "datetime", "date", "frame", "tick", "seconds",
@@ -36,6 +37,7 @@ _LABEL_NAMES = (
 _ID_LIKE = re.compile(r".+[ _\-][iI][dD]|.*[a-z]I[dD]")
 _TIME_LIKE = re.compile(r"(?i)time.*|.*[ _\-](time|timestamp|ms|sec|seconds)")
 _LABEL_LIKE = re.compile(r"(?i).*(label|class|category|gesture|activity)([ _\-]?name)?")
+_FEW_STEPS = 8
 _STEP_NAME = re.compile(r"(.*?)[ _.\-]?(\d+)")
 
 
@@ -93,6 +95,7 @@ def read_table(
         assert ids is not None
         found = _long(table, ids, roles.time, names)
     else:
+        _check_wide(table, names, channels)
         found = _wide(table, names, keep_order=channels is not None)
     layout = "one row per time step" if is_long else "one row per sequence"
     said = [f"{role} in {column!r}" for role, column in vars(roles).items() if column is not None]
@@ -162,7 +165,7 @@ def _named(
     table: Table, usual: Sequence[str], like: re.Pattern[str], taken: Sequence[str]
 ) -> str | None:
     """First column that has a usual name, or the only one with a similar name; not one taken."""
-    simple = {re.sub(r"[ _\-]", "", name).lower(): name for name in table.frame}
+    simple = {re.sub(r"[ _\-]|[\[(].*[\])]", "", name).lower(): name for name in table.frame}
     for name in usual:
         column = simple.get(name)
         # Next to an x, y is a coordinate.
@@ -221,7 +224,8 @@ def _ids_of_one_sequence(table: Table, time: str) -> pd.Series:
     times = table.times(time)
     if not (times.is_monotonic_increasing and times.is_unique):
         raise table.error(
-            f"the time in {time!r} restarts, and no column looks like an id",
+            f"the time in {time!r} restarts, and no column looks like an id among "
+            f"{_listed(table.frame)}",
             "name the column that tells the sequences apart with id (--id-column)",
         )
     table.notes.append("there is no id, so the table is one sequence")
@@ -264,6 +268,18 @@ def _long(table: Table, ids: pd.Series, time: str | None, names: list[str]) -> _
 
 
 # -- wide tables ---------------------------------------------------------------------------------
+
+
+def _check_wide(table: Table, names: list[str], channels: Sequence[str] | None) -> None:
+    """Refuse a few columns such as x, y: they are channels of a long table without id and time."""
+    numbered = all(re.search(r"\d", name) for name in names)
+    if table.has_header and channels is None and len(names) < _FEW_STEPS and not numbered:
+        raise table.error(
+            f"no column looks like an id or a time among {_listed(table.frame)}, so that each row "
+            f"would be a sequence of {len(names)} steps",
+            "name the id with id (--id-column); if each row is a sequence, name its columns with "
+            "channels (--channels)",
+        )
 
 
 def _wide(table: Table, names: list[str], *, keep_order: bool) -> _Sequences:

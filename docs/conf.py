@@ -125,6 +125,7 @@ ALONE = (
 html_sidebars = {page: [] for page in ALONE}
 html_theme_options = {
     "navigation_with_keys": False,
+    "header_links_before_dropdown": 4,  # so many fit on one line
     "show_toc_level": 2,
     "footer_start": ["copyright"],
     "footer_end": [],

@@ -197,14 +197,16 @@ class ModularInverseClassifier(
     A module depends on ``random_state``, its label, its bank's number, its class's samples in
     their order and the standardisation; not on the other classes, their number, the number of
     modules per class, or ``n_jobs``. So with ``standardize=None`` (or data standardised before),
-    fitting a, b and c equals fitting a and b and adding c, except for ``temperature_``.
+    fitting a, b and c equals fitting a and b and adding c, except for what all classes decide
+    together: ``temperature_``, ``experts_`` and ``pose_``.
 
     Predictions are repeatable. If the solver's start is random, starts are drawn for one sequence
     after the other, with a seed from ``random_state`` unless the start has its own: results then
     depend on a sequence's place in X and on the number of modules.
 
     If the training samples are themselves the types (few samples per class), they are drawn better
-    than new ones will be: thresholds are then too low and probabilities overconfident. After
+    than new ones will be: thresholds are then too low, and without views and pose, probabilities
+    are overconfident. After
     changing ``solver`` or ``distance``, call :meth:`fit` again: temperature and thresholds were
     measured with the old ones.
 

@@ -693,10 +693,10 @@ class ModularInverseClassifier(
 
         Notes
         -----
-        ``temperature_`` minimises the log loss on at most 128 training samples; that one number is
-        all the calibration there is. If the training samples are themselves the types (few samples
-        per class), they are drawn better than new ones will be, and probabilities are
-        overconfident.
+        With views or pose, each view has a temperature (``experts_``), which training samples that
+        no module has learned, or types left out in turn, decide. Without, ``temperature_``
+        minimises the log loss on at most 128 training samples: where these are themselves the types
+        (few samples per class), probabilities are overconfident.
         """
         return self.decide(X).probabilities
 

@@ -95,7 +95,7 @@ def extents(sequences: Tensor) -> tuple[Tensor, Tensor]:
     known = ~sequences.isnan()
     steps = torch.arange(1, sequences.shape[-2] + 1, dtype=torch.int32, device=known.device)
     lengths = (known.any(dim=-1) * steps).amax(dim=-1).long()
-    return lengths, known.sum(dim=(-2, -1))
+    return lengths, known.flatten(-2).sum(dim=-1)
 
 
 def extents_in_order(

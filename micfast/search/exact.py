@@ -50,7 +50,8 @@ class Scale(NamedTuple):
 
     def integers(self, values: Tensor) -> Tensor:
         """Values (..., T, O) in units, in whole levels; float64."""
-        return (values * self.levels[..., None, None]).round_()
+        # Exact in any precision: there are so few levels, and they are powers of two.
+        return (values * self.levels[..., None, None].to(values)).round_().double()
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from micfast.kernels.definition import extents
 from micfast.search.exact import Scale, ordered_sum
 from micfast.search.pose import MOST_GAIN, Pose, grid, warp
 
@@ -147,21 +148,17 @@ class Hull:
         """
         n, length, _ = X.shape
         flat = X.flatten(1)
-        known = ~flat.isnan()
-        n_known = known.sum(dim=1)
+        lengths, n_known = extents(X)
         scale = Scale.of(flat.nan_to_num(0).abs().amax(dim=1), n_known)
         x, quantum = scale.integers(scale.in_units(X)).flatten(1).nan_to_num_(0), scale.quantum
         squares = (x * x).sum(dim=1) * quantum.square()
-        masks, which = (
-            (known[:1], None) if bool(known.all()) else known.unique(dim=0, return_inverse=True)
-        )
+        masks, which = None, None
+        if bool((n_known < flat.shape[1]).any()):
+            masks, which = _masks(flat, lengths * X.shape[2], n_known)
         P, found, begin = len(self.shifts), [], 0
         for posed in self._posed(length):
             A, C = posed.values, len(posed.values) // P
-            G = (
-                _gram(A, None if which is None else masks.double())
-                * posed.quantum.square()[..., None, None]
-            )
+            G = _gram(A, masks) * posed.quantum.square()[..., None, None]
             b = (A @ x.mT) * (posed.quantum[..., None] * quantum)
             size = max(1, _ROWS // len(A))
             parts = []
@@ -204,6 +201,16 @@ class Hull:
         best = errors.argmin(dim=1, keepdim=True)
         errors, poses = (one.take_along_dim(best, dim=1)[:, 0] for one in (errors, poses))
         return errors, poses, shares.take_along_dim(best[..., None], dim=1)[:, 0]
+
+
+def _masks(flat: Tensor, ends: Tensor, n_known: Tensor) -> tuple[Tensor, Tensor]:
+    """Which values sequences (n, T O) can have (m, T O), 0 or 1; and which of these each has."""
+    if bool((n_known == ends).all()):  # nothing is missing before the ends
+        at = torch.arange(flat.shape[1], device=flat.device)
+        some, which = ends.unique(return_inverse=True)
+        return (at < some[:, None]).double(), which
+    known, which = (~flat.isnan()).unique(dim=0, return_inverse=True)
+    return known.double(), which
 
 
 def _gram(A: Tensor, masks: Tensor | None) -> Tensor:

@@ -146,6 +146,7 @@ class Bounds(NamedTuple):
     tempo: float
     gain: Tensor
     offset: Tensor
+    has_offsets: bool
     stiffness: tuple[float, float]
     factor: Callable[[Tensor, Tensor], Tensor]
 
@@ -159,6 +160,7 @@ def bounds_of(pose: Pose, n_steps: int, gains: Tensor) -> Bounds:
         pose.tempo,
         torch.where(free, MOST_GAIN if pose.gain is True else 1.0, none + 1),
         torch.where(free, MOST_OFFSET if pose.offset is True else 0.0, none),
+        pose.offset is True and bool(gains.any()),
         pose.stiffness(n_steps),
         functools.partial(pose.factor, n_steps=n_steps),
     )
@@ -205,7 +207,7 @@ def warp(
     before = flat.index_select(0, index.flatten()).view(*index.shape, O)
     after = flat.index_select(0, (index + step).flatten()).view(*index.shape, O)
     after.sub_(before)
-    values = before.add_(after * share[..., None])
     if not with_slope:
-        return values, values[:0]
+        return before.add_(after.mul_(share[..., None])), before[:0]
+    values = before.add_(after * share[..., None])
     return values, after.mul_(((u >= 0) & (u <= last))[..., None])

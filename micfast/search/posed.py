@@ -47,19 +47,27 @@ class PosedResult(NamedTuple):
 
 
 class _Drawings(NamedTuple):
-    """Latents (G, K) and what M modules draw from them: integers (M, G, T O), and quanta (M,)."""
+    """Latents (G, K) and what M modules draw from them: integers (M, G, T O), and quanta (M,).
+
+    ``squares`` (M, T, G) are the sums of the integers' squares up to each step.
+    """
 
     latents: Tensor
     fixed: Tensor
     quantum: Tensor
+    squares: Tensor
 
 
 class _Targets(NamedTuple):
-    """Sequences in V views, with what is summed over them; ``known`` is None where all is."""
+    """Sequences in V views, with what is summed over them; ``known`` is None where all is.
+
+    ``gaps``: whether values are missing before a sequence's end.
+    """
 
     x: Tensor  # (V, 1, N, T, O)
     last: Tensor  # (V, 1, N, 1), the last step
     known: Tensor | None
+    gaps: bool
     scale: Scale  # (V, 1, N)
     fixed: Tensor  # as x, in units of the scale, 0 where a value is missing
     squares: Tensor  # (V, 1, N)
@@ -69,13 +77,15 @@ class _Targets(NamedTuple):
     @classmethod
     def of(cls, targets: Tensor) -> _Targets:
         lengths, counts = extents(targets)
+        lengths = lengths.clamp_min(1)
         x, known = targets[:, None], ~targets[:, None].isnan()
         scale = Scale.of(x.nan_to_num(0).abs().flatten(-2).amax(dim=-1), counts[:, None])
         fixed = scale.integers(scale.in_units(x)).nan_to_num_(0)
         return cls(
             x=x,
-            last=(lengths.clamp_min(1) - 1)[:, None, :, None].to(x),
+            last=(lengths - 1)[:, None, :, None].to(x),
             known=None if bool(known.all()) else known,
+            gaps=bool((counts != lengths * x.shape[-1]).any()),
             scale=scale,
             fixed=fixed,
             squares=inner(fixed, fixed),
@@ -98,11 +108,11 @@ def _lay(own: _Targets, y: Tensor, shift: Tensor, tempo: Tensor, bounds: Bounds)
     posed = warp(own.scale.in_units(y), _times(_steps(y), shift, tempo), own.last)[0]
     posed, quantum = own.scale.integers(posed), own.scale.quantum
     if own.known is not None:
-        posed = torch.where(own.known, posed, 0)
+        posed.masked_fill_(~own.known, 0)
     yy, xy = inner(posed, posed), inner(posed, own.fixed)
     most, limit = bounds.gain, bounds.offset[..., None] / quantum[..., None]
     offset = torch.zeros_like(posed[..., 0, :])
-    if not bool((limit > 0).any()):
+    if not bounds.has_offsets:
         gain = (xy / yy.clamp_min(1)).clamp(1 / most, most)
         error = own.squares - gain * (2 * xy - gain * yy)
     else:
@@ -143,11 +153,11 @@ class _Sketch:
         x = _grouped(own.x.take_along_dim(t.minimum(own.last).long()[..., None], dim=-2))
         known = (t <= own.last)[..., None] & ~x.isnan()
         x = torch.where(known, x, 0)
-        counts = known.sum(dim=(-2, -1))
+        counts = known.flatten(-2).sum(dim=-1)
         scale = Scale.of(x.abs().flatten(-2).amax(dim=-1), counts)
         self.t, self.last, self.bounds = t, own.last, bounds
-        self.known = None if bool(known.all()) else known[:, :, :, None].double()
-        self.scale, self.fixed = scale, scale.integers(scale.in_units(x))
+        self.known = None if bool(known.all()) else known[:, :, :, None].to(x)
+        self.scale, self.fixed = scale, scale.integers(scale.in_units(x)).to(x)
         # Of slopes, these times t, drawings and sequences.
         span = power_above(own.last[..., 0])
         self.levels = torch.stack([scale.levels, scale.levels / span] + 2 * [scale.levels], dim=-1)
@@ -163,20 +173,21 @@ class _Sketch:
         posed, slope = warp(y, _times(self.t, shift, tempo), self.last, with_slopes)
         V, M, N, S, G = posed.shape
         n_rows = 4 if with_slopes else 2
-        F = self.fixed.new_empty(V, M, N, n_rows, S, G)
+        F = posed.new_empty(V, M, N, n_rows, S, G)
         if with_slopes:
             F[:, :, :, 0] = slope
             F[:, :, :, 1] = slope.mul_(self.t[..., None])
         F[:, :, :, -2] = posed
         levels = self.levels[..., -n_rows:]
-        F[:, :, :, :-1] *= levels[..., :-1, None, None]
+        F[:, :, :, :-1] *= levels[..., :-1, None, None].to(F)
         F[:, :, :, :-1].round_()
         F[:, :, :, -1] = self.fixed
         if self.known is not None:
             F *= self.known
+        F = F.double()
         flat = F.flatten(-2)
         products = flat @ flat.mT
-        if bool((self.bounds.offset > 0).any()):
+        if self.bounds.has_offsets:
             sums = F.sum(dim=-2)
             centred = products - ordered_sum(
                 sums[..., :, None, :] * sums[..., None, :, :] / self.n, -1
@@ -233,13 +244,15 @@ class _Sketch:
         return torch.where(better, other[0], shift), torch.where(better, other[1], tempo)
 
 
-def _untouched(own: _Targets, fit: Fit) -> Tensor:
+def _untouched(own: _Targets, fit: Fit, bounds: Bounds) -> Tensor:
     """Sequences (V, M, N, T, O) taken back to the drawings' time and size."""
     t = _steps(own.x)
     back = t / fit.tempo[..., None].to(t) + fit.shift[..., None].to(t)
     x = warp(own.x, back, own.last)[0]
-    x = (x - fit.offset[..., None, :].to(x)) / fit.gain[..., None, None].to(x)
-    return x if own.known is None else torch.where((t <= own.last)[..., None], x, torch.nan)
+    if bounds.has_offsets:
+        x.sub_(fit.offset[..., None, :].to(x))
+    x.div_(fit.gain[..., None, None].to(x))
+    return x if own.known is None else x.masked_fill_((t > own.last)[..., None], torch.nan)
 
 
 def _drawings(bank: GeneratorBank, T: int, n_steps: int, execution: Execution) -> _Drawings:
@@ -254,27 +267,30 @@ def _drawings(bank: GeneratorBank, T: int, n_steps: int, execution: Execution) -
         scale = Scale.of(some.abs().amax(dim=1), some.shape[1] // len(latents))
         each = Scale(*(one[:, None] for one in scale))
         fixed = each.integers(each.in_units(drawn))
-        return _Drawings(latents.to(drawn), fixed, scale.quantum)
+        squares = fixed.square().sum(dim=-1).cumsum(dim=-1).mT.contiguous()
+        return _Drawings(latents.to(drawn), fixed, scale.quantum, squares)
 
     found = bank.cached(("lattice", length, n_steps, execution.backend), draw)
     return found._replace(fixed=found.fixed[:, :, :T].flatten(2))
 
 
-def _nearest(own: Sequence[_Drawings], x: Tensor) -> Tensor:
-    """The latents (V, M, N, K) whose drawings are nearest to sequences (V, M, N, T, O)."""
-    drawn = torch.stack([one.fixed for one in own])  # (V, M, G, T O)
-    quantum = torch.stack([one.quantum for one in own])[..., None, None]
-    known = ~x.isnan()
-    largest = x.nan_to_num(0).abs().flatten(-2).amax(dim=-1)
-    scale = Scale.of(largest, known.sum(dim=(-2, -1)))
-    fixed = scale.integers(scale.in_units(x)).nan_to_num_(0).flatten(-2)
-    if bool(known.all()):
-        squares = drawn.square().sum(dim=-1)[:, :, None]
-    else:
-        squares = known.flatten(-2).double() @ drawn.square().mT
-    products = (fixed @ drawn.mT) * scale.quantum[..., None]
-    distance = quantum * squares - 2 * products
-    return own[0].latents[distance.argmin(dim=-1)]
+def _nearest(drawings: Sequence[_Drawings], own: _Targets, x: Tensor) -> Tensor:
+    """The latents (V, M, N, K) whose drawings are nearest to sequences x (V, M, N, T, O)."""
+    known = ~x.isnan() if own.gaps else None
+    shown = x if own.known is None else x.nan_to_num(0)
+    n_known = own.n_known if known is None else known.flatten(-2).sum(dim=-1)
+    scale = Scale.of(shown.abs().flatten(-2).amax(dim=-1), n_known)
+    fixed = scale.integers(scale.in_units(shown)).flatten(-2)
+    found = []
+    for v, drawn in enumerate(drawings):
+        if known is None:
+            squares = drawn.squares[:, own.last[v, 0, :, 0].long()]
+        else:
+            squares = known[v].flatten(-2).double() @ drawn.fixed.square().mT
+        products = (fixed[v] @ drawn.fixed.mT) * scale.quantum[v, ..., None]
+        distance = drawn.quantum[:, None, None] * squares - 2 * products
+        found.append(drawn.latents[distance.argmin(dim=-1)])
+    return torch.stack(found)
 
 
 def search_posed(
@@ -374,9 +390,9 @@ def _search(
     latents = torch.empty(0)
     for turn in range(_TURNS):
         turned = solver.replace(n_iter=math.ceil(_PART * solver.n_iter))
-        x = _untouched(own, best)
+        x = _untouched(own, best, bounds)
         if turn == 0:
-            latents = _nearest(drawings, x)
+            latents = _nearest(drawings, own, x)
         z = latents.reshape(V * M, N, 1, K)
         found = turned.search(weights, x.reshape(V * M, N, T, O), z, **how).latents
         z = torch.where(found.isfinite(), found, z)[:, :, 0]

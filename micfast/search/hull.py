@@ -53,10 +53,14 @@ class Mixtures(NamedTuple):
 
 
 class _Posed(NamedTuple):
-    """Types of some classes in P poses as integers (C P, K, T O), and their quanta (C P, 1)."""
+    """Types of some classes in P poses as integers (C P, K, T O), and their quanta (C P, 1).
+
+    ``products`` (C P, K, K, T) are their inner products up to each step.
+    """
 
     values: Tensor
     quantum: Tensor
+    products: Tensor
 
 
 @functools.cache
@@ -116,16 +120,17 @@ class Hull:
         size = max(1, _NUMBERS // (P * K * K * length * O))
         t = torch.arange(length, dtype=torch.float64, device=self.types.device)
         u = self.tempos[:, None] * (t - self.shifts[:, None])
-        keeps, kept = C * P * K * length * O <= _KEPT_NUMBERS, []
+        keeps, kept = C * P * K * length * (K + O) <= _KEPT_NUMBERS, []
         held = _held(self.types)
         scale = Scale.of(held.abs().amax(dim=(1, 2, 3)), T * O)
         for begin in range(0, C, size):
             part = held[begin : begin + size, None]
             each = Scale(*(one[begin : begin + size, None, None] for one in scale))
             at = u[None, :, None].expand(len(part), -1, K, -1)
-            values = each.integers(each.in_units(warp(part, at)[0]))
+            values = each.integers(each.in_units(warp(part, at)[0])).flatten(0, 1)
             quantum = each.quantum.expand(-1, P, -1).flatten(0, 1)
-            posed = _Posed(values.reshape(-1, K, length * O), quantum)
+            products = (values[:, :, None] * values[:, None]).sum(dim=-1).cumsum(dim=-1)
+            posed = _Posed(values.flatten(-2), quantum, products)
             if keeps:
                 kept.append(posed)
             yield posed
@@ -152,13 +157,15 @@ class Hull:
         scale = Scale.of(flat.nan_to_num(0).abs().amax(dim=1), n_known)
         x, quantum = scale.integers(scale.in_units(X)).flatten(1).nan_to_num_(0), scale.quantum
         squares = (x * x).sum(dim=1) * quantum.square()
-        masks, which = None, None
-        if bool((n_known < flat.shape[1]).any()):
-            masks, which = _masks(flat, lengths * X.shape[2], n_known)
+        masks, which = None, lengths - 1
+        if bool((n_known != lengths.clamp_min(1) * X.shape[2]).any()):  # gaps before the ends
+            masks, which = (~flat.isnan()).unique(dim=0, return_inverse=True)
+        elif bool((lengths == length).all()):
+            which = which[:1]
         P, found, begin = len(self.shifts), [], 0
         for posed in self._posed(length):
             A, C = posed.values, len(posed.values) // P
-            G = _gram(A, masks) * posed.quantum.square()[..., None, None]
+            G = posed.products if masks is None else _masked_products(A, masks.double())
             b = (A @ x.mT) * (posed.quantum[..., None] * quantum)
             size = max(1, _ROWS // len(A))
             parts = []
@@ -169,7 +176,8 @@ class Hull:
                     mine = own[rows] == torch.arange(begin, begin + C, device=X.device)[:, None]
                     mine = mine[:, None].expand(-1, P, -1).flatten(0, 1)
                     gone = mine[:, None] & left_out[rows].T  # (C P, K, n)
-                grams = G if which is None else G[..., which[rows]]
+                taken = G[..., which if len(which) == 1 else which[rows]]
+                grams = taken * posed.quantum.square()[..., None, None]
                 parts.append(self._best(grams, b[..., rows], squares[rows], gone))
             errors, best, shares = (torch.cat(one, dim=1) for one in zip(*parts, strict=True))
             errors = errors / n_known.clamp_min(1)
@@ -203,20 +211,8 @@ class Hull:
         return errors, poses, shares.take_along_dim(best[..., None], dim=1)[:, 0]
 
 
-def _masks(flat: Tensor, ends: Tensor, n_known: Tensor) -> tuple[Tensor, Tensor]:
-    """Which values sequences (n, T O) can have (m, T O), 0 or 1; and which of these each has."""
-    if bool((n_known == ends).all()):  # nothing is missing before the ends
-        at = torch.arange(flat.shape[1], device=flat.device)
-        some, which = ends.unique(return_inverse=True)
-        return (at < some[:, None]).double(), which
-    known, which = (~flat.isnan()).unique(dim=0, return_inverse=True)
-    return known.double(), which
-
-
-def _gram(A: Tensor, masks: Tensor | None) -> Tensor:
+def _masked_products(A: Tensor, masks: Tensor) -> Tensor:
     """Exact inner products (B, K, K, m) of integer rows A (B, K, D), under m masks (m, D)."""
-    if masks is None:
-        return (A @ A.mT)[..., None]
     B, K, _ = A.shape
     first, second = torch.triu_indices(K, K, device=A.device)
     products = (A[:, first] * A[:, second]).flatten(0, 1) @ masks.mT

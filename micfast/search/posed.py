@@ -156,8 +156,8 @@ class _Sketch:
         counts = known.flatten(-2).sum(dim=-1)
         scale = Scale.of(x.abs().flatten(-2).amax(dim=-1), counts)
         self.t, self.last, self.bounds = t, own.last, bounds
-        self.known = None if bool(known.all()) else known[:, :, :, None].to(x)
-        self.scale, self.fixed = scale, scale.integers(scale.in_units(x)).to(x)
+        self.known = None if bool(known.all()) else known.to(x)
+        self.scale, self.fixed = scale, scale.integers(scale.in_units(x))
         # Of slopes, these times t, drawings and sequences.
         span = power_above(own.last[..., 0])
         self.levels = torch.stack([scale.levels, scale.levels / span] + 2 * [scale.levels], dim=-1)
@@ -171,20 +171,13 @@ class _Sketch:
         Of shape (V, M, N, 4, 4) with slopes, before them those and those times t.
         """
         posed, slope = warp(y, _times(self.t, shift, tempo), self.last, with_slopes)
-        V, M, N, S, G = posed.shape
-        n_rows = 4 if with_slopes else 2
-        F = posed.new_empty(V, M, N, n_rows, S, G)
-        if with_slopes:
-            F[:, :, :, 0] = slope
-            F[:, :, :, 1] = slope.mul_(self.t[..., None])
-        F[:, :, :, -2] = posed
-        levels = self.levels[..., -n_rows:]
-        F[:, :, :, :-1] *= levels[..., :-1, None, None].to(F)
-        F[:, :, :, :-1].round_()
+        rows = [slope, slope * self.t[..., None], posed] if with_slopes else [posed]
+        levels = self.levels[..., -1 - len(rows) :]
+        F = self.fixed.new_empty(*posed.shape[:3], len(rows) + 1, *posed.shape[3:])
+        for i, row in enumerate(rows):
+            row.mul_(levels[..., i, None, None].to(row)).round_()
+            F[:, :, :, i] = row if self.known is None else row.mul_(self.known)
         F[:, :, :, -1] = self.fixed
-        if self.known is not None:
-            F *= self.known
-        F = F.double()
         flat = F.flatten(-2)
         products = flat @ flat.mT
         if self.bounds.has_offsets:

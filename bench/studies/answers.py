@@ -287,6 +287,7 @@ METHODS: dict[str, Callable[[Draw, int], Fitted]] = {
     "views + pose": partial(_micfast, **_PANEL),
     "views + pose + hull": partial(_micfast, **_PANEL | {"hull": True}),
     "hull": _hull,
+    "hull as the default": partial(_hull, views="auto", pose="auto"),
     "hull + views + pose": partial(_hull, views=_ENERGY, pose="auto"),
     "1-NN": _nearest,
     "DTW": _dtw,

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -19,6 +20,7 @@ from matplotlib.image import imread
 import micfast
 from micfast import GeneratorBank, ModularInverseClassifier
 from micfast.cli import commands, main
+from micfast.cli.report import training_text
 from micfast.io import atomic_path
 from micfast.training.initializations.drawn import Chrono
 
@@ -134,7 +136,9 @@ def test_fit_reports(data, capsys):
     assert main([*argv, "--json", "report.json", "--standardize", "none", "--seed", "7"]) == 0
     captured = capsys.readouterr()
     assert captured.err == "" or "warning" in captured.err
-    lines = captured.out.splitlines()
+    first, *lines = captured.out.splitlines()[:1] + captured.out.splitlines()[2:]
+    assert first == "24 samples of 2 classes: flat (12), rise (12)"
+    assert "\x1b" not in captured.out  # no terminal, no colours
     assert lines[0].split()[:5] == ["class", "module", "relative", "error", "method"]
     assert [line.split()[:2] for line in lines[2:6]] == [
         ["flat", "1"], ["flat", "2"], ["rise", "1"], ["rise", "2"]
@@ -148,6 +152,7 @@ def test_fit_reports(data, capsys):
     assert report["parameters"]["random_state"] == 7
     assert report["parameters"]["training__method__n_episodes"] == 300
     classifier = ModularInverseClassifier.load("m.safetensors")
+    assert len(re.findall(r"\x1b\[3(?:2myes|1mno: )", training_text(classifier))) == 4
     assert classifier.standardize is None
     parameters = classifier.get_params()
     assert (classifier.n_types, parameters["solver__n_iter"]) == (2, 10)

@@ -98,14 +98,12 @@ def fit(source: Source, output: str, json_path: str | None, quiet: bool, **optio
     classifier.fit(sequences_of(recordings), recordings.labels)
     classifier.save(output)
 
-    from micfast.cli.report import training_json, write_json
+    from micfast.cli.report import training_json, training_text, write_json
 
     if json_path is not None:
         write_json(json_path, training_json(classifier))
     if not quiet:
-        common.say(repr(classifier.training_report_))
-        if classifier.expectation_ is not None:
-            common.say(str(classifier.expectation_))
+        common.say(training_text(classifier))
         common.say(f"model: {output}")
 
 

@@ -1,17 +1,42 @@
-"""What commands write besides models and predictions: JSON."""
+"""What commands say of a training: text, and JSON."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from micfast.io import write_text
 
 if TYPE_CHECKING:
     from micfast import ModularInverseClassifier
 
-__all__ = ["parameters", "training_json", "write_json"]
+__all__ = ["parameters", "training_json", "training_text", "write_json"]
+
+_MAX_CLASSES = 12
+
+
+def training_text(classifier: ModularInverseClassifier) -> str:
+    """Samples and classes, what was learned, and the accuracy to expect; with colours."""
+    report = classifier.training_report_
+    samples = {str(one["label"]): one["n_samples"] for one in report}
+    classes = [f"{label} ({n})" for label, n in samples.items()]
+    shown = classes if len(classes) <= _MAX_CLASSES else [*classes[: _MAX_CLASSES - 1], "..."]
+    table = re.sub(
+        r"(?m)(?<=  )(yes|no: .*)$",
+        lambda found: click.style(found[0], fg="green" if found[0] == "yes" else "red"),
+        report.table(),
+    )
+    parts = [
+        f"{sum(samples.values())} samples of {len(classes)} classes: {', '.join(shown)}\n",
+        f"{table}\n\n{report.summary}",
+    ]
+    if classifier.expectation_ is not None:
+        parts.append(click.style(str(classifier.expectation_), bold=True))
+    return "\n".join(parts)
 
 
 def training_json(classifier: ModularInverseClassifier) -> dict[str, Any]:

@@ -104,10 +104,10 @@ def plot_reconstructions(
 ) -> Figure:
     """Draw targets beside every module's reconstruction, with the errors and the decision.
 
-    One row per target: the target on the left, then each module's reconstruction with its mean
-    squared error below. A solid frame marks the module with the lowest error: blue if it is the
-    true class (or the truth is unknown), orange if not; then a dashed blue frame marks the true
-    class.
+    One row per target: the target on the left, then each module's reconstruction with its error
+    (``inversion.errors``) below. A solid frame marks the module with the lowest error: blue if it
+    is the true class (or the truth is unknown), orange if not; then a dashed blue frame marks the
+    true class.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ def _draw_legend(fig: Figure, kind: str, with_truth: bool, one_line: bool) -> No
         Patch(fill=False, linewidth=1.3, label=label, edgecolor=style.frame, linestyle=style.dashes)
         for label, style in frames.items()
     ]
-    looks: dict[str, dict[str, Any]] = {"numbers: mean squared error": {"linestyle": "none"}}
+    looks: dict[str, dict[str, Any]] = {"numbers: errors": {"linestyle": "none"}}
     if kind == "series":
         look = {"color": drawing.MUTED, "linewidth": 1.0, "linestyle": drawing.DASHED}
         looks = {"target": look, **looks}

@@ -196,9 +196,11 @@ def test_a_search_of_poses_is_the_same_in_any_company(monkeypatch, gaps):
 
 
 def hull_errors(types, X, *pose, own=None, left_out=None, gains=False):
-    hull = Hull(torch.from_numpy(types), *pose, gains=gains)
-    rest = [None if one is None else torch.from_numpy(one) for one in (own, left_out)]
-    return hull.nearest(torch.from_numpy(X), *rest).errors.T.numpy()
+    hull, X = Hull(torch.from_numpy(types), *pose, gains=gains), torch.from_numpy(X)
+    if own is None:
+        return hull.nearest(X).errors.T.numpy()
+    found = hull.leaving_out(X, torch.from_numpy(own), torch.from_numpy(left_out))
+    return hull.errors(found).T.numpy()
 
 
 def test_hull_against_quadratic_programming():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 from micfast.classify import calibration
 from micfast.classify.experts import Expectation, Experts, fit_experts
-from micfast.classify.panel import Panel, Panelled
+from micfast.classify.panel import Panel, Panelled, left_out_errors
 from micfast.classify.seeds import seed_sequence
 from micfast.generators.labels import Label
+from micfast.search.hull import Hull, InPoses
 from micfast.search.pose import Pose
 
 __all__ = ["Ask", "own_errors", "weigh", "with_decided_pose", "with_noise"]
@@ -74,9 +76,18 @@ def with_decided_pose(
     sequences, own, left_out = _left_out(types)
     levels = with_noise(sequences, entropy)[:2]
 
+    @functools.cache
+    def hulls_of(pose: Pose) -> list[Hull]:
+        return dataclasses.replace(panel, pose=pose).hulls(types)
+
+    @functools.cache
+    def in_poses(pose: Pose) -> list[list[InPoses]]:
+        return [panel.leaving_out(hulls_of(pose), one, own, left_out) for one in levels]
+
     def log_loss(pose: Pose) -> float:
-        tried = dataclasses.replace(panel, pose=pose)
-        errors = [np.stack(tried.hull_errors(types, one, own, left_out)) for one in levels]
+        # Neither the penalty nor the offset matters to what is left in a pose.
+        found = in_poses(pose.replace(penalty=0.0, offset=False))
+        errors = [left_out_errors(hulls_of(pose), one) for one in found]
         _, expected = fit_experts(panel.views.names, errors, own, "left out")
         return np.inf if expected is None else expected.log_loss
 
@@ -122,11 +133,11 @@ def weigh(
         errors = [ask(level).errors for level in with_noise(Z, entropy)]
         return fit_experts(panel.names, errors, codes, "held out")
     sequences, own, left_out = _left_out(types)
-    errors = []
+    hulls, errors = panel.hulls(types), []
     for level in with_noise(sequences, entropy):
-        views = panel.hull_errors(types, level, own, left_out)
+        views = left_out_errors(hulls, panel.leaving_out(hulls, level, own, left_out))
         # The same stand-in for both experts of a view, the hull and the modules.
-        errors.append(np.stack(views * (1 + panel.hull)))
+        errors.append(np.concatenate([views] * (1 + panel.hull)))
     return fit_experts(panel.names, errors, own, "left out")
 
 
@@ -145,7 +156,8 @@ def own_errors(panel: Panel, types: Floats, samples: NDArray[Any], ask: Ask) -> 
     if not calibration.are_types(samples, types).any():
         return ask(samples).errors[..., 0]
     sequences, own, left_out = _left_out(types[None])
-    views = panel.hull_errors(types[None], sequences, own, left_out)
-    errors = np.stack(views * (1 + panel.hull))[..., 0]
+    hulls = panel.hulls(types[None])
+    views = left_out_errors(hulls, panel.leaving_out(hulls, sequences, own, left_out))
+    errors = np.concatenate([views] * (1 + panel.hull))[..., 0]
     known = np.isfinite(errors).all(axis=0)
     return errors[:, known] if known.any() else ask(samples).errors[..., 0]

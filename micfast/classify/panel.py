@@ -16,14 +16,14 @@ from micfast.classify.views import View
 from micfast.data.standardize import Standardizer
 from micfast.generators.bank import GeneratorBank
 from micfast.kernels.execution import Execution
-from micfast.search.hull import Hull, Mixtures
+from micfast.search.hull import Hull, InPoses, Mixtures
 from micfast.search.inversion import Inversion
 from micfast.search.jointly import Sighting, search_jointly
 from micfast.search.pose import Pose
 from micfast.search.solvers import Solver
 from micfast.sequences import ends
 
-__all__ = ["Panel", "Panelled", "Views"]
+__all__ = ["Panel", "Panelled", "Views", "left_out_errors"]
 
 Floats = NDArray[np.float64]
 
@@ -209,24 +209,32 @@ class Panel:
             own[nothing] = 1
         return Panelled(np.stack(errors), by_module[0], sightings[0])
 
-    def hull_errors(
-        self,
-        types: Floats,
-        Z: NDArray[Any],
-        own: NDArray[np.int64] | None = None,
-        left_out: NDArray[np.bool_] | None = None,
-    ) -> list[Floats]:
-        """Errors (n, C) of the hull of each class's types (C, K, T, O) in every view.
+    def hull_errors(self, hulls: Sequence[Hull], Z: NDArray[Any]) -> Floats:
+        """Errors (V, n, C) of the hulls of each view, see :meth:`hulls`, for sequences Z."""
+        seen = (torch.from_numpy(self.views.look(v, Z)) for v in range(len(hulls)))
+        found = [hull.nearest(x).errors for hull, x in zip(hulls, seen, strict=True)]
+        return torch.stack(found).mT.numpy()
 
-        Some types (n, K) may be left out of each sequence's own class (n,); infinite where no type
-        is left.
+    def leaving_out(
+        self,
+        hulls: Sequence[Hull],
+        Z: NDArray[Any],
+        own: NDArray[np.int64],
+        left_out: NDArray[np.bool_],
+    ) -> list[InPoses]:
+        """The same in every pose, with some types (n, K) left out of each sequence's class (n,).
+
+        For :func:`left_out_errors`.
         """
-        found = []
-        rest = [None if one is None else torch.from_numpy(one) for one in (own, left_out)]
-        for v, hull in enumerate(self.hulls(types)):
-            seen = torch.from_numpy(self.views.look(v, Z))
-            found.append(hull.nearest(seen, *rest).errors.T.numpy())
-        return found
+        rest = (torch.from_numpy(own), torch.from_numpy(left_out))
+        seen = (torch.from_numpy(self.views.look(v, Z)) for v in range(len(hulls)))
+        return [hull.leaving_out(x, *rest) for hull, x in zip(hulls, seen, strict=True)]
+
+
+def left_out_errors(hulls: Sequence[Hull], found: Sequence[InPoses]) -> Floats:
+    """Errors (V, n, C) in the poses that the hulls prefer; infinite where no type is left."""
+    errors = [hull.errors(one) for hull, one in zip(hulls, found, strict=True)]
+    return torch.stack(errors).mT.numpy()
 
 
 def _by_class(sighting: Sighting, C: int) -> Floats:

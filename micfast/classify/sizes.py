@@ -141,10 +141,10 @@ def _best_n_types(
         held = [1.0 if hidden_size is None else held_share(one, hidden_size) for one in types[0]]
         if losses and np.median(held) < 1 - plan.training.learned_tol:
             break
-        asked = [
-            [np.stack(panel.hull_errors(own, Z)) for Z in fold.levels]
-            for own, fold in zip(types, folds, strict=True)
-        ]
+        asked = []
+        for own, fold in zip(types, folds, strict=True):
+            hulls = panel.hulls(own)
+            asked.append([panel.hull_errors(hulls, Z) for Z in fold.levels])
         losses[n_types] = _log_loss(panel.views.names, folds, asked)
     # The most of those that are equal: all that is kept may be fewer than either.
     return min(losses, key=lambda n: (losses[n], -n))

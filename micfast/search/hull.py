@@ -20,7 +20,7 @@ from micfast.kernels.definition import extents
 from micfast.search.exact import Scale, ordered_sum
 from micfast.search.pose import MOST_GAIN, Pose, grid, warp
 
-__all__ = ["Hull", "Mixtures"]
+__all__ = ["Hull", "InPoses", "Mixtures"]
 
 # At most this many mixtures are enumerated; with more types, only those of fewer types.
 _MOST_SUBSETS = 300
@@ -39,7 +39,7 @@ class Mixtures(NamedTuple):
     Attributes
     ----------
     errors : Tensor of shape (C, n)
-        Mean squared errors, with the pose's penalty; infinite where no type is left.
+        Mean squared errors, with the pose's penalty.
     shifts, tempos : Tensor of shape (C, n)
         Their poses.
     shares : Tensor of shape (C, n, K)
@@ -50,6 +50,13 @@ class Mixtures(NamedTuple):
     shifts: Tensor
     tempos: Tensor
     shares: Tensor
+
+
+class InPoses(NamedTuple):
+    """Sums of squares (C, P, n) that mixtures leave in P poses, without penalty; values (n,)."""
+
+    sums: Tensor
+    n_known: Tensor
 
 
 class _Posed(NamedTuple):
@@ -137,19 +144,50 @@ class Hull:
         if keeps:
             self._kept = (length, kept)
 
-    def nearest(
-        self, X: Tensor, own: Tensor | None = None, left_out: Tensor | None = None
-    ) -> Mixtures:
-        """The nearest mixture of each class's types for each sequence.
+    def nearest(self, X: Tensor) -> Mixtures:
+        """The nearest mixtures of each class's types for sequences X (n, T', O); NaN is missing."""
+        C, K = self.types.shape[:2]
+        errors, shifts, tempos = self.types.new_empty(3, C, len(X))
+        found = Mixtures(errors, shifts, tempos, self.types.new_empty(C, len(X), K))
+        for classes, rows, sums in self._blocks(X):
+            least, best, shares = self._best(*sums)
+            parts = (least, self.shifts[best], self.tempos[best], shares)
+            for whole, part in zip(found, parts, strict=True):
+                whole[classes, rows] = part
+        return found._replace(errors=errors / extents(X)[1].clamp_min(1))
+
+    def leaving_out(self, X: Tensor, own: Tensor, left_out: Tensor) -> InPoses:
+        """What the nearest mixtures leave of sequences in every pose.
 
         Parameters
         ----------
         X : Tensor of shape (n, T', O)
             NaN is a missing value.
-        own : Tensor of shape (n,), optional
+        own : Tensor of shape (n,)
             The class of each sequence, from which ``left_out`` is left out.
-        left_out : Tensor of shape (n, K), optional
+        left_out : Tensor of shape (n, K), bool
             Which of its types count for nothing.
+        """
+        P = len(self.shifts)
+        sums = self.types.new_empty(len(self.types), P, len(X))
+        for classes, rows, (G, b, squares) in self._blocks(X):
+            numbers = torch.arange(classes.start, classes.stop, device=X.device)
+            mine = (own[rows] == numbers[:, None]).repeat_interleave(P, dim=0)
+            gone = mine[:, None] & left_out[rows].T  # (C P, K, n)
+            left = _nearest(G, b, squares, self.gain, gone)[0]
+            sums[classes, :, rows] = left.view(-1, P, b.shape[-1])
+        return InPoses(sums, extents(X)[1])
+
+    def errors(self, found: InPoses) -> Tensor:
+        """Errors (C, n) in the best poses, by this hull's penalty; infinite if no type is left."""
+        least = (found.sums * self.factors[:, None]).amin(dim=1)
+        return least / found.n_known.clamp_min(1)
+
+    def _blocks(self, X: Tensor) -> Iterator[tuple[slice, slice, tuple[Tensor, Tensor, Tensor]]]:
+        """Some classes and sequences after others.
+
+        With the inner products of their posed types (C P, K, K, 1 or n), and of these and sequences
+        (C P, K, n), and with the sequences' squares (n,).
         """
         n, length, _ = X.shape
         flat = X.flatten(1)
@@ -162,41 +200,28 @@ class Hull:
             masks, which = (~flat.isnan()).unique(dim=0, return_inverse=True)
         elif bool((lengths == length).all()):
             which = which[:1]
-        P, found, begin = len(self.shifts), [], 0
+        end = 0
         for posed in self._posed(length):
-            A, C = posed.values, len(posed.values) // P
+            A, begin = posed.values, end
+            end += len(A) // len(self.shifts)
             G = posed.products if masks is None else _masked_products(A, masks.double())
             b = (A @ x.mT) * (posed.quantum[..., None] * quantum)
             size = max(1, _ROWS // len(A))
-            parts = []
             for first in range(0, n, size):
                 rows = slice(first, first + size)
-                gone = None
-                if own is not None and left_out is not None:
-                    mine = own[rows] == torch.arange(begin, begin + C, device=X.device)[:, None]
-                    mine = mine[:, None].expand(-1, P, -1).flatten(0, 1)
-                    gone = mine[:, None] & left_out[rows].T  # (C P, K, n)
                 taken = G[..., which if len(which) == 1 else which[rows]]
                 grams = taken * posed.quantum.square()[..., None, None]
-                parts.append(self._best(grams, b[..., rows], squares[rows], gone))
-            errors, best, shares = (torch.cat(one, dim=1) for one in zip(*parts, strict=True))
-            errors = errors / n_known.clamp_min(1)
-            found.append(Mixtures(errors, self.shifts[best], self.tempos[best], shares))
-            begin += C
-        return Mixtures(*(torch.cat(one) for one in zip(*found, strict=True)))
+                yield slice(begin, end), rows, (grams, b[..., rows], squares[rows])
 
-    def _best(
-        self, G: Tensor, b: Tensor, squares: Tensor, gone: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Errors, numbers of poses (C, n) and shares (C, n, K): of the best of all poses.
+    def _best(self, G: Tensor, b: Tensor, squares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums of squares, numbers of poses (C, n) and shares (C, n, K): of the best of few poses.
 
-        Where no type is left out, of a few: those in which the mixtures would be nearest if shares
-        could be negative.
+        Of those in which the mixtures would be nearest if shares could be negative.
         """
         P, (B, K, n) = len(self.shifts), b.shape
         C, every = B // P, torch.arange(P, device=b.device)
         poses, factors = every[:, None].expand(C, P, n), self.factors[:, None].expand(C, P, n)
-        if gone is None and P > _N_POSES and len(_subsets(K)) == K:
+        if P > _N_POSES and len(_subsets(K)) == K:
             bound, _ = _on_faces(G, b, squares, self.gain, every[:K].new_tensor([[*range(K)]]))
             bound = bound.view(C, P, n).clamp_min(0) * factors
             poses = bound.sort(dim=1, stable=True).indices[:, :_N_POSES]
@@ -204,7 +229,7 @@ class Hull:
             G = G.take_along_dim(poses[:, :, None, None], dim=1).flatten(0, 1)
             b = b.view(C, P, K, n).take_along_dim(poses[:, :, None], dim=1).flatten(0, 1)
             factors = self.factors[poses]
-        errors, shares = _nearest(G, b, squares, self.gain, gone)
+        errors, shares = _nearest(G, b, squares, self.gain)
         errors, shares = errors.view(C, -1, n) * factors, shares.view(C, -1, n, K)
         best = errors.argmin(dim=1, keepdim=True)
         errors, poses = (one.take_along_dim(best, dim=1)[:, 0] for one in (errors, poses))
@@ -222,7 +247,7 @@ def _masked_products(A: Tensor, masks: Tensor) -> Tensor:
 
 
 def _nearest(
-    G: Tensor, b: Tensor, squares: Tensor, gain: float, gone: Tensor | None
+    G: Tensor, b: Tensor, squares: Tensor, gain: float, gone: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Sums of squares (B, n) left by the best mixture, and its shares (B, n, K).
 

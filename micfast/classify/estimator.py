@@ -20,7 +20,7 @@ from micfast.classify import calibration, fitting, inputs, judging, persistence,
 from micfast.classify.decision import Decision, Rules, append_label
 from micfast.classify.distances import DISTANCES
 from micfast.classify.experts import Expectation, Experts
-from micfast.classify.panel import Panel, Panelled, Views
+from micfast.classify.panel import Asked, Panel, Panelled, Views
 from micfast.classify.parameters import SettingsParameters
 from micfast.classify.seeds import seed_sequence
 from micfast.classify.views import views_of
@@ -31,7 +31,6 @@ from micfast.kernels.backend import resolve_backend
 from micfast.kernels.execution import Execution
 from micfast.kernels.weights import Weights
 from micfast.runtime import n_threads
-from micfast.search.hull import Hull
 from micfast.search.inversion import Inversion, invert
 from micfast.search.pose import Pose, pose_of
 from micfast.search.solvers import SOLVERS, Solver
@@ -1091,25 +1090,20 @@ class ModularInverseClassifier(
             ("hulls", device),
             lambda: self._panel_checked().hulls(self._standardized_types(), device),
         )
-        return self._ask_hulls(self._all_modules, hulls, Z, execution)
+        return self._ask_asked([Asked(self._all_modules, hulls, Z)], execution)[0]
 
-    def _ask_panel(
-        self, banks: Sequence[GeneratorBank], types: NDArray[np.float64], Z: np.ndarray
-    ) -> Panelled:
+    def _ask_panel(self, asked: Sequence[fitting.AskedOf]) -> list[Panelled]:
         """The same, of other modules and types."""
-        hulls = self._panel_checked().hulls(types, self._device())
-        return self._ask_hulls(banks, hulls, Z, self._execution(quiet=True))
+        panel, device = self._panel_checked(), self._device()
+        hulls = [Asked(banks, panel.hulls(types, device), Z) for banks, types, Z in asked]
+        return self._ask_asked(hulls, self._execution(quiet=True))
 
-    def _ask_hulls(
-        self,
-        banks: Sequence[GeneratorBank],
-        hulls: Sequence[Hull],
-        Z: np.ndarray,
-        execution: Execution,
-    ) -> Panelled:
-        banks = [bank.to(device=self._device()) for bank in banks]
-        solver = self._seeded(self._solver())
-        return self._panel_checked().ask(banks, hulls, Z, solver, execution)
+    def _ask_asked(self, asked: Sequence[Asked], execution: Execution) -> list[Panelled]:
+        device = self._device()
+        there = [
+            one._replace(banks=[bank.to(device=device) for bank in one.banks]) for one in asked
+        ]
+        return self._panel_checked().ask(there, self._seeded(self._solver()), execution)
 
     def _panel_checked(self) -> Panel:
         assert self._panel is not None

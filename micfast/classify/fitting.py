@@ -47,8 +47,9 @@ Floats = NDArray[np.float64]
 
 # Gives the errors (R, n, C) of n sequences, standardised, by R C modules, bank by bank.
 Search = Callable[[GeneratorBank, NDArray[Any], int], Floats]
-# Asks all experts of a panel: the R C modules of each view, types (C, K, T, O), sequences.
-AskPanel = Callable[[list[GeneratorBank], Floats, NDArray[Any]], Panelled]
+# Experts of a panel, the R C modules of each view and types (C, K, T, O), and sequences for them.
+AskedOf = tuple[Sequence[GeneratorBank], Floats, NDArray[Any]]
+AskPanel = Callable[[Sequence[AskedOf]], list[Panelled]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +127,7 @@ def fit_classes(
     R = plan.n_modules_per_class
     types, infos = class_types(labels, parts, plan)
     trained = train_views(types, labels, plan)
-    fitted = []
+    fitted, samples = [], []
     with reporter(plan.verbose, "calibration", total=len(labels), unit="class") as report:
         for c, (label, Z) in enumerate(zip(labels, parts, strict=True)):
             own = slice(c * R, c * R + R)
@@ -136,6 +137,8 @@ def fit_classes(
                 "n_types_found": n_different(types[c]),
             }
             weights = [of_view[own] for of_view, _ in trained]
+            rng = np.random.default_rng(seed_sequence(plan.entropy, label, "calibration"))
+            samples.append(calibration.calibration_samples(Z, types[c], rng))
             fitted.append(
                 FittedClass(
                     weights=weights[0],
@@ -146,12 +149,14 @@ def fit_classes(
                         for name, (_, reports) in zip(plan.views, trained, strict=True)
                         for r, learned in enumerate(reports[own])
                     ],
-                    calibration=_calibrate(weights, label, Z, types[c], plan, search),
+                    calibration=_calibrate(weights[0], types[c], samples[c], search),
                     others=tuple(weights[1:]),
                 )
             )
             if report is not None:
                 report((c + 1) / len(labels))
+    if plan.panel is not None and plan.ask is not None:
+        _calibrate_experts(fitted, samples, plan.panel, plan.ask)
     return fitted
 
 
@@ -223,25 +228,29 @@ def train_views(
 
 
 def _calibrate(
-    weights: Sequence[Weights],
-    label: Label,
-    Z: NDArray[Any],
-    types: NDArray[Any],
-    plan: Plan,
-    search: Search,
+    weights: Weights, types: NDArray[Any], samples: NDArray[Any], search: Search
 ) -> dict[str, Floats]:
-    """A class's errors on its own types and on some of its samples; weights of each view."""
-    rng = np.random.default_rng(seed_sequence(plan.entropy, label, "calibration"))
-    K, samples = len(types), calibration.calibration_samples(Z, types, rng)
-    raw = weights[0]
-    module_errors = search(GeneratorBank(raw), np.concatenate([types, samples]), len(raw))
+    """A class's errors on its own types and on some of its samples, by its modules."""
+    module_errors = search(GeneratorBank(weights), np.concatenate([types, samples]), len(weights))
     errors = calibration.class_errors(module_errors)[:, 0]
-    found = {"types": errors[:K], "samples": np.sort(errors[K:])}
-    if plan.panel is not None and plan.ask is not None:
-        ask, banks = plan.ask, [GeneratorBank(one).to(device=plan.device) for one in weights]
-        own = types.astype(np.float64)
-        found["experts"] = own_errors(plan.panel, own, samples, lambda Z: ask(banks, own[None], Z))
-    return found
+    return {"types": errors[: len(types)], "samples": np.sort(errors[len(types) :])}
+
+
+def _calibrate_experts(
+    fitted: Sequence[FittedClass], samples: Sequence[NDArray[Any]], panel: Panel, ask: AskPanel
+) -> None:
+    """Add the errors of each class's own experts on some of its samples."""
+
+    def asked(classes: Sequence[int]) -> list[Floats]:
+        own: list[AskedOf] = []
+        for c in classes:
+            banks = [GeneratorBank(one) for one in (fitted[c].weights, *fitted[c].others)]
+            own.append((banks, fitted[c].types[None], samples[c]))
+        return [one.errors[..., 0] for one in ask(own)]
+
+    errors = own_errors(panel, [one.types for one in fitted], samples, asked)
+    for one, own in zip(fitted, errors, strict=True):
+        one.calibration["experts"] = own
 
 
 def temperature(

@@ -141,23 +141,33 @@ def weigh(
     return fit_experts(panel.names, errors, own, "left out")
 
 
-def own_errors(panel: Panel, types: Floats, samples: NDArray[Any], ask: Ask) -> Floats:
-    """Errors (E, n) that a class's own experts make on its samples.
+def own_errors(
+    panel: Panel,
+    types: Sequence[Floats],
+    samples: Sequence[NDArray[Any]],
+    ask: Callable[[Sequence[int]], list[Floats]],
+) -> list[Floats]:
+    """Errors (E, n) that the experts of each class make on its samples.
 
     Parameters
     ----------
     panel : Panel
-    types : ndarray of shape (K, T, O), float64
-        The class's, in standardised units.
-    samples : ndarray of shape (n, T, O), float32
+    types : sequence of ndarray, each of shape (K, T, O), float64
+        Each class's, in standardised units.
+    samples : sequence of ndarray, each of shape (n, T, O), float32
     ask : callable
-        The class's own experts.
+        What the own experts of classes of these numbers say of the samples.
     """
-    if not calibration.are_types(samples, types).any():
-        return ask(samples).errors[..., 0]
-    sequences, own, left_out = _left_out(types[None])
-    hulls = panel.hulls(types[None])
-    views = left_out_errors(hulls, panel.leaving_out(hulls, sequences, own, left_out))
-    errors = np.concatenate([views] * (1 + panel.hull))[..., 0]
-    known = np.isfinite(errors).all(axis=0)
-    return errors[:, known] if known.any() else ask(samples).errors[..., 0]
+    found = {}
+    for c, (own, Z) in enumerate(zip(types, samples, strict=True)):
+        if calibration.are_types(Z, own).any():
+            sequences, numbers, left_out = _left_out(own[None])
+            hulls = panel.hulls(own[None])
+            views = left_out_errors(hulls, panel.leaving_out(hulls, sequences, numbers, left_out))
+            errors = np.concatenate([views] * (1 + panel.hull))[..., 0]
+            known = np.isfinite(errors).all(axis=0)
+            if known.any():
+                found[c] = errors[:, known]
+    rest = [c for c in range(len(types)) if c not in found]
+    found |= dict(zip(rest, ask(rest) if rest else [], strict=True))
+    return [found[c] for c in range(len(types))]

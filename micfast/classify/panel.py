@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from micfast.search.pose import Pose
 from micfast.search.solvers import Solver
 from micfast.sequences import ends
 
-__all__ = ["Panel", "Panelled", "Views", "left_out_errors"]
+__all__ = ["Asked", "Panel", "Panelled", "Views", "left_out_errors"]
 
 Floats = NDArray[np.float64]
 
@@ -127,6 +127,24 @@ class Panelled:
         )
 
 
+class Asked(NamedTuple):
+    """Some experts and what they are asked.
+
+    Attributes
+    ----------
+    banks : sequence of GeneratorBank
+        R C modules for each view, of C classes, on the device to work on.
+    hulls : sequence of Hull
+        See :meth:`Panel.hulls`; on the same device.
+    Z : ndarray of shape (n, T, O), float32
+        Standardised sequences.
+    """
+
+    banks: Sequence[GeneratorBank]
+    hulls: Sequence[Hull]
+    Z: NDArray[Any]
+
+
 @dataclass(frozen=True, eq=False)
 class Panel:
     """Views with their modules and types, ready to look at sequences.
@@ -160,32 +178,16 @@ class Panel:
             hulls.append(Hull(shown, self.pose, self.views.n_steps, view.gains))
         return hulls
 
-    def ask(
-        self,
-        banks: Sequence[GeneratorBank],
-        hulls: Sequence[Hull],
-        Z: NDArray[Any],
-        solver: Solver,
-        execution: Execution,
-    ) -> Panelled:
-        """Search all modules of all views for standardised sequences.
-
-        Parameters
-        ----------
-        banks : sequence of GeneratorBank
-            R C modules for each view, of C classes, on the device to work on.
-        hulls : sequence of Hull
-            See :meth:`hulls`; on the same device.
-        Z : ndarray of shape (n, T, O), float32
-        solver : Solver
-        execution : Execution
-        """
-        seen = [self.views.look(v, Z) for v in range(len(self.views))]
+    def ask(self, asked: Sequence[Asked], solver: Solver, execution: Execution) -> list[Panelled]:
+        """Search all modules of all views for standardised sequences; what some experts say."""
+        seen = [self.views.look(v, one.Z) for one in asked for v in range(len(self.views))]
         # Where a view shows nothing of a sequence, its expert does not say anything.
         blind = [np.isnan(one).all(axis=(1, 2)) for one in seen]
         for shown, nothing in zip(seen, blind, strict=True):
             if nothing.any():
                 shown[nothing] = 0
+        banks = [bank for one in asked for bank in one.banks]
+        hulls = [hull for one in asked for hull in one.hulls]
         targets = [torch.from_numpy(one).to(banks[0].device) for one in seen]
         mixtures: list[Mixtures] = []
         if self.pose is not None or self.hull:
@@ -198,16 +200,19 @@ class Panel:
             pose=self.pose,
             starts=mixtures,
             n_steps=self.views.n_steps,
-            gains=[view.gains for view in self.views.views],
+            gains=[view.gains for view in self.views.views] * len(asked),
         )
-        n_classes = len(hulls[0].types)
-        by_module = [_by_class(one, n_classes) for one in sightings]
-        errors: list[Floats] = [class_errors(one) for one in by_module]
-        if self.hull:
-            errors += [comparable(one.errors.T.cpu().numpy()) for one in mixtures]
-        for own, nothing in zip(errors, blind * (1 + self.hull), strict=True):
-            own[nothing] = 1
-        return Panelled(np.stack(errors), by_module[0], sightings[0])
+        found = []
+        for first in range(0, len(banks), len(self.views)):
+            own = slice(first, first + len(self.views))
+            by_module = [_by_class(one, len(hulls[first].types)) for one in sightings[own]]
+            errors: list[Floats] = [class_errors(one) for one in by_module]
+            if self.hull:
+                errors += [comparable(one.errors.T.cpu().numpy()) for one in mixtures[own]]
+            for one, nothing in zip(errors, blind[own] * (1 + self.hull), strict=True):
+                one[nothing] = 1
+            found.append(Panelled(np.stack(errors), by_module[0], sightings[first]))
+        return found
 
     def hull_errors(self, hulls: Sequence[Hull], Z: NDArray[Any]) -> Floats:
         """Errors (V, n, C) of the hulls of each view, see :meth:`hulls`, for sequences Z."""

@@ -179,4 +179,4 @@ def _errors(
     """Errors (E, n, C) of the experts of a class's one module in each view."""
     if plan.ask is None:
         return calibration.class_errors(search(banks[0], Z, 1))[None]
-    return plan.ask(banks, types.astype(np.float64), Z).errors
+    return plan.ask([(banks, types.astype(np.float64), Z)])[0].errors

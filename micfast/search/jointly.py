@@ -19,8 +19,8 @@ from micfast.search.solvers import Solver
 
 __all__ = ["Sighting", "search_jointly"]
 
-# Numbers of the targets of all modules at a time.
-_NUMBERS = 2**22
+# Numbers of the targets of all modules at a time; and with which banks are searched together.
+_NUMBERS, _FEW_NUMBERS = 2**22, 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ def search_jointly(
     n_steps: int = 1,
     gains: Sequence[bool] = (),
 ) -> list[Sighting]:
-    """Search all banks, those whose targets have equal sizes in one call.
+    """Search all banks; those of few and equally large targets in one call.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def search_jointly(
     list of V Sighting
     """
     found: list[Sighting] = [None] * len(banks)  # type: ignore[list-item]
-    for together in _alike(targets):
+    for together in _alike(targets, len(banks[0])):
         stacked = torch.stack([targets[v] for v in together])
         own = [banks[v] for v in together]
         if pose is None:
@@ -94,11 +94,13 @@ def search_jointly(
     return found
 
 
-def _alike(targets: Sequence[Tensor]) -> Iterator[list[int]]:
-    """The numbers of views whose targets have equal sizes."""
-    sizes = [tuple(one.shape) for one in targets]
+def _alike(targets: Sequence[Tensor], n_modules: int) -> Iterator[list[int]]:
+    """The numbers of some views whose targets have equal sizes."""
+    sizes = [one.shape for one in targets]
     for size in dict.fromkeys(sizes):
-        yield [v for v, other in enumerate(sizes) if other == size]
+        alike = [v for v, other in enumerate(sizes) if other == size]
+        n = max(1, _FEW_NUMBERS // (n_modules * max(1, size.numel())))
+        yield from (alike[first : first + n] for first in range(0, len(alike), n))
 
 
 def _cut(size: int, begin: int) -> slice:

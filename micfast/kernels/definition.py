@@ -92,10 +92,11 @@ def extents(sequences: Tensor) -> tuple[Tensor, Tensor]:
 
     Both int64 of shape (...).
     """
-    known = ~sequences.isnan()
-    steps = torch.arange(1, sequences.shape[-2] + 1, dtype=torch.int32, device=known.device)
-    lengths = (known.any(dim=-1) * steps).amax(dim=-1).long()
-    return lengths, known.flatten(-2).sum(dim=-1)
+    T, O = sequences.shape[-2:]
+    n_missing = sequences.isnan().sum(dim=-1, dtype=torch.int32)
+    steps = torch.arange(1, T + 1, dtype=torch.int32, device=sequences.device)
+    lengths = ((n_missing < O) * steps).amax(dim=-1).long()
+    return lengths, T * O - n_missing.sum(dim=-1)
 
 
 def extents_in_order(

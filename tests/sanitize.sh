@@ -4,9 +4,10 @@
 #   tests/sanitize.sh address|thread [build folder [pytest arguments]]
 #
 # First the driver of tests/cpp, then the Python tests of kernels, operators, inversion, missing
-# values and edges, or those given. The environment variable X86_KERNELS names the instruction sets
-# beside the baseline, by default all. Needs gcc, CMake and an environment with micfast's test tools.
-# Any report ends it.
+# values and edges, or those given. Two environment variables make it shorter: X86_KERNELS names the
+# instruction sets beside the baseline (by default all), CALLERS says how many call the driver's
+# kernels at once (4). Needs gcc, CMake and an environment with micfast's test tools. Any report
+# ends it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -41,7 +42,7 @@ cmake -S . -B "$build" -DMICFAST_SANITIZE="$kind" -DMICFAST_CUDA=OFF \
 cmake --build "$build" --parallel "$(nproc)" >/dev/null
 
 # Address space randomisation of some kernels is more than gcc 12's ThreadSanitizer knows.
-setarch -R "$build/stress_kernels"
+setarch -R "$build/stress_kernels" 1 "${CALLERS:-4}"
 
 # A copy of the package, with this extension in the place of the usual one.
 copy=$build/package

@@ -3,7 +3,7 @@
 // on shared weights; jobs stopped halfway. All callers must get what one thread alone gets, bit for
 // bit.
 //
-//   stress_kernels [rounds]
+//   stress_kernels [rounds [callers]]
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -24,7 +24,7 @@ using namespace micfast;
 
 namespace {
 
-constexpr int kCallers = 4;
+int n_callers = 4;
 constexpr int kThreads = 3;
 
 template <class T>
@@ -341,7 +341,7 @@ int stress(const KernelSet<T>& kernels, const Inputs<T>& in) {
       const Watch unwatched = [](double) {};
       const auto expected = run(kernels, job, in, 1, history, unwatched);
       std::vector<std::thread> callers;
-      for (int i = 0; i < kCallers; ++i)
+      for (int i = 0; i < n_callers; ++i)
         callers.emplace_back([&, job, history] {
           if (!(run(kernels, job, in, kThreads, history, unwatched) == expected)) ++n_different;
         });
@@ -394,7 +394,7 @@ int check(const InstructionSet& set, const KernelSet<T>& kernels, const char* ty
     }
   const bool stopped = stops(kernels);
   std::printf("%-9s %s: %d problems, %d results of %d callers with %d threads differ%s\n", set.name,
-              type, n_problems, n_bad, kCallers, kThreads, stopped ? "" : "; a job did not stop");
+              type, n_problems, n_bad, n_callers, kThreads, stopped ? "" : "; a job did not stop");
   return n_bad + !stopped;
 }
 
@@ -402,6 +402,7 @@ int check(const InstructionSet& set, const KernelSet<T>& kernels, const char* ty
 
 int main(int argc, char** argv) {
   const int n_rounds = argc > 1 ? std::atoi(argv[1]) : 1;
+  if (argc > 2) n_callers = std::atoi(argv[2]);
   int n_bad = 0;
   for (int round = 0; round < n_rounds; ++round)
     for (const InstructionSet* set : available_instruction_sets()) {

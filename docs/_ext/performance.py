@@ -22,6 +22,7 @@ QUESTIONS = {
     "fits": "Whole fits: types, training and calibration, beside the paper's training and JAX",
     "scaling": "Time against the numbers of targets, hidden units and steps",
     "memory": "Peak memory of a job; a million targets streamed from a file",
+    "dask": "Letters from a Zarr store on Dask's workers, beside the same call in memory",
     "load": "A million targets from a file: pace and memory over the run",
 }
 

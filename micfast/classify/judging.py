@@ -133,12 +133,24 @@ def weigh(
         errors = [ask(level).errors for level in with_noise(Z, entropy)]
         return fit_experts(panel.names, errors, codes, "held out")
     sequences, own, left_out = _left_out(types)
-    hulls, errors = panel.hulls(types), []
-    for level in with_noise(sequences, entropy):
-        views = left_out_errors(hulls, panel.leaving_out(hulls, level, own, left_out))
-        # The same stand-in for both experts of a view, the hull and the modules.
-        errors.append(np.concatenate([views] * (1 + panel.hull)))
+    errors = _stand_ins(panel, types, with_noise(sequences, entropy), own, left_out)
     return fit_experts(panel.names, errors, own, "left out")
+
+
+def _stand_ins(
+    panel: Panel,
+    types: Floats,
+    levels: Sequence[NDArray[Any]],
+    own: NDArray[np.int64],
+    left_out: NDArray[np.bool_],
+) -> list[Floats]:
+    """What hulls without the left-out types say in the experts' place: errors (E, n, C) by level.
+
+    The same for both experts of a view, the hull and the modules.
+    """
+    hulls = panel.hulls(types)
+    views = [left_out_errors(hulls, panel.leaving_out(hulls, Z, own, left_out)) for Z in levels]
+    return [np.concatenate([one] * (1 + panel.hull)) for one in views]
 
 
 def own_errors(
@@ -162,9 +174,8 @@ def own_errors(
     for c, (own, Z) in enumerate(zip(types, samples, strict=True)):
         if calibration.are_types(Z, own).any():
             sequences, numbers, left_out = _left_out(own[None])
-            hulls = panel.hulls(own[None])
-            views = left_out_errors(hulls, panel.leaving_out(hulls, sequences, numbers, left_out))
-            errors = np.concatenate([views] * (1 + panel.hull))[..., 0]
+            (errors,) = _stand_ins(panel, own[None], [sequences], numbers, left_out)
+            errors = errors[..., 0]
             known = np.isfinite(errors).all(axis=0)
             if known.any():
                 found[c] = errors[:, known]

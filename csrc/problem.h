@@ -233,6 +233,32 @@ struct TrainLMProblem {
   const int64_t* lengths = nullptr;  // as in TrainProjectedProblem
 };
 
+// The nearest mixtures of K types for sequences: shares that are not negative, and whose sum is
+// from 1 / most_gain to most_gain. Each class has its types in P poses, of which the best is found;
+// T is double (micfast/kernels/mixtures.py).
+template <class T>
+struct MixturesProblem {
+  int64_t n_classes;     // C
+  int64_t n_poses;       // P
+  int64_t n_types;       // K
+  int64_t n_sequences;   // N
+  int64_t n_grams;       // N, or 1 where all sequences share one
+  const T* grams;        // in  [C, P, K, K, n_grams], inner products of the types
+  const T* products;     // in  [C, P, K, N], of types and sequences
+  const T* squares;      // in  [N], of the sequences
+  const T* factors;      // in  [P], what an error in a pose counts
+  const bool* gone;      // in  [C, K, N], types without a share, or null
+  const int64_t* faces;  // in [n_faces, 1 + K]: of how many types (at most 8), and of which
+  int64_t n_faces;
+  double most_gain;
+  // Poses looked at, of those that are best where shares may be negative; P: all. Below P, the last
+  // face is of all types.
+  int64_t n_kept;
+  T* errors;       // out [C, N], sums of squares times the pose's factor
+  int64_t* poses;  // out [C, N]
+  T* shares;       // out [C, N, K]
+};
+
 // How a running job is watched and stopped. `units` counts finished iterations or episodes of a
 // work item; the kernel returns early, its outputs incomplete, once tick() answers false.
 struct Monitor {
@@ -268,6 +294,7 @@ struct InstructionSet {
   int lanes_float64;
   KernelSet<float> float32;
   KernelSet<double> float64;
+  JobKernel<double, MixturesProblem> mixtures;
 };
 
 }  // namespace micfast

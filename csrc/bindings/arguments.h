@@ -215,4 +215,30 @@ TrainLMProblem<T> train_lm_of(const TrainLMArguments& a) {
           pointer<const int64_t>(lengths)};
 }
 
+// C, P, K, N, n_grams, n_faces, n_kept; grams, products, squares, factors, gone, faces; most_gain;
+// errors, poses, shares; 0 where there is none
+using MixturesArguments = std::tuple<std::array<int64_t, 7>, std::array<std::uintptr_t, 6>, double,
+                                     std::array<std::uintptr_t, 3>>;
+
+inline MixturesProblem<double> mixtures_of(const MixturesArguments& a) {
+  const auto& [sizes, in, most_gain, out] = a;
+  return {sizes[0],
+          sizes[1],
+          sizes[2],
+          sizes[3],
+          sizes[4],
+          pointer<const double>(in[0]),
+          pointer<const double>(in[1]),
+          pointer<const double>(in[2]),
+          pointer<const double>(in[3]),
+          pointer<const bool>(in[4]),
+          pointer<const int64_t>(in[5]),
+          sizes[5],
+          most_gain,
+          sizes[6],
+          pointer<double>(out[0]),
+          pointer<int64_t>(out[1]),
+          pointer<double>(out[2])};
+}
+
 }  // namespace micfast

@@ -80,6 +80,9 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   m.doc() = "micfast's compiled kernels; use them through micfast.ops";
   bind<float>(m, "float32");
   bind<double>(m, "float64");
+  m.def("mixtures", [](const MixturesArguments& a, int n_threads) {
+    run(active_instruction_set().mixtures, mixtures_of(a), n_threads, py::none());
+  });
   m.def("available_isas", [] {
     std::vector<std::string> names;
     for (const InstructionSet* set : available_instruction_sets()) names.emplace_back(set->name);

@@ -169,5 +169,6 @@ MICFAST_INSTANTIATE(float, TrainProjectedProblem)
 MICFAST_INSTANTIATE(double, TrainProjectedProblem)
 MICFAST_INSTANTIATE(float, TrainLMProblem)
 MICFAST_INSTANTIATE(double, TrainLMProblem)
+MICFAST_INSTANTIATE(double, MixturesProblem)
 
 }  // namespace micfast

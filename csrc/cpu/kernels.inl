@@ -29,6 +29,7 @@
 #include "jacobian.h"
 #include "normal_equations.h"
 #include "train_lm.h"
+#include "mixtures.h"
 
 namespace micfast {
 namespace MICFAST_ISA {
@@ -105,8 +106,13 @@ constexpr KernelSet<T> kernel_set() {
 #define MICFAST_STRING(x) MICFAST_STRING_OF(x)
 
 extern const InstructionSet kInstructionSet;
-const InstructionSet kInstructionSet = {MICFAST_STRING(MICFAST_ISA), kLanes<float>, kLanes<double>,
-                                        kernel_set<float>(), kernel_set<double>()};
+const InstructionSet kInstructionSet = {MICFAST_STRING(MICFAST_ISA),
+                                        kLanes<float>,
+                                        kLanes<double>,
+                                        kernel_set<float>(),
+                                        kernel_set<double>(),
+                                        {Mixtures<double>::items, Mixtures<double>::units,
+                                         Mixtures<double>::workspace, Mixtures<double>::run_item}};
 
 }  // namespace MICFAST_ISA
 }  // namespace micfast

@@ -7,24 +7,19 @@ had not been an example.
 
 from __future__ import annotations
 
-import functools
-import itertools
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from micfast.kernels import mixtures
 from micfast.kernels.definition import extents
-from micfast.search.exact import Scale, ordered_sum
+from micfast.search.exact import Scale
 from micfast.search.pose import MOST_GAIN, Pose, grid, warp
 
 __all__ = ["Hull", "InPoses", "Mixtures"]
 
-# At most this many mixtures are enumerated; with more types, only those of fewer types.
-_MOST_SUBSETS = 300
-_RIDGE = 1e-9
 # Numbers at work at a time, and those of posed types that are kept.
 _NUMBERS, _KEPT_NUMBERS = 2**20, 2**23
 # Poses in which the nearest mixture is found, of those of the grid.
@@ -68,17 +63,6 @@ class _Posed(NamedTuple):
     values: Tensor
     quantum: Tensor
     products: Tensor
-
-
-@functools.cache
-def _subsets(n_types: int) -> list[Tensor]:
-    """Which types may have a share in a mixture (S, k): for each size k, small ones first."""
-    found: list[Tensor] = []
-    for size in range(1, n_types + 1):
-        if size > 1 and sum(map(len, found)) + math.comb(n_types, size) > _MOST_SUBSETS:
-            break
-        found.append(torch.tensor([*itertools.combinations(range(n_types), size)]))
-    return found
 
 
 def _held(types: Tensor) -> Tensor:
@@ -149,12 +133,20 @@ class Hull:
         C, K = self.types.shape[:2]
         errors, shifts, tempos = self.types.new_empty(3, C, len(X))
         found = Mixtures(errors, shifts, tempos, self.types.new_empty(C, len(X), K))
-        for classes, rows, sums in self._blocks(X):
-            least, best, shares = self._best(*sums)
+        P, known = len(self.shifts), extents(X)
+        for classes, rows, (G, b, squares) in self._blocks(X, *known):
+            least, best, shares = mixtures.nearest(
+                G.unflatten(0, (-1, P)),
+                b.unflatten(0, (-1, P)),
+                squares,
+                self.factors,
+                most_gain=self.gain,
+                n_kept=_N_POSES,
+            )
             parts = (least, self.shifts[best], self.tempos[best], shares)
             for whole, part in zip(found, parts, strict=True):
                 whole[classes, rows] = part
-        return found._replace(errors=errors / extents(X)[1].clamp_min(1))
+        return found._replace(errors=errors / known[1].clamp_min(1))
 
     def leaving_out(self, X: Tensor, own: Tensor, left_out: Tensor) -> InPoses:
         """What the nearest mixtures leave of sequences in every pose.
@@ -168,30 +160,33 @@ class Hull:
         left_out : Tensor of shape (n, K), bool
             Which of its types count for nothing.
         """
-        P = len(self.shifts)
+        P, one, known = len(self.shifts), self.types.new_ones(1), extents(X)
         sums = self.types.new_empty(len(self.types), P, len(X))
-        for classes, rows, (G, b, squares) in self._blocks(X):
+        for classes, rows, (G, b, squares) in self._blocks(X, *known):
             numbers = torch.arange(classes.start, classes.stop, device=X.device)
             mine = (own[rows] == numbers[:, None]).repeat_interleave(P, dim=0)
             gone = mine[:, None] & left_out[rows].T  # (C P, K, n)
-            left = _nearest(G, b, squares, self.gain, gone)[0]
-            sums[classes, :, rows] = left.view(-1, P, b.shape[-1])
-        return InPoses(sums, extents(X)[1])
+            left = mixtures.nearest(
+                G[:, None], b[:, None], squares, one, most_gain=self.gain, n_kept=1, gone=gone
+            )
+            sums[classes, :, rows] = left.errors.view(-1, P, b.shape[-1])
+        return InPoses(sums, known[1])
 
     def errors(self, found: InPoses) -> Tensor:
         """Errors (C, n) in the best poses, by this hull's penalty; infinite if no type is left."""
         least = (found.sums * self.factors[:, None]).amin(dim=1)
         return least / found.n_known.clamp_min(1)
 
-    def _blocks(self, X: Tensor) -> Iterator[tuple[slice, slice, tuple[Tensor, Tensor, Tensor]]]:
-        """Some classes and sequences after others.
+    def _blocks(
+        self, X: Tensor, lengths: Tensor, n_known: Tensor
+    ) -> Iterator[tuple[slice, slice, tuple[Tensor, Tensor, Tensor]]]:
+        """Some classes and sequences after others, whose extents are known.
 
         With the inner products of their posed types (C P, K, K, 1 or n), and of these and sequences
         (C P, K, n), and with the sequences' squares (n,).
         """
         n, length, _ = X.shape
         flat = X.flatten(1)
-        lengths, n_known = extents(X)
         scale = Scale.of(flat.nan_to_num(0).abs().amax(dim=1), n_known)
         x, quantum = scale.integers(scale.in_units(X)).flatten(1).nan_to_num_(0), scale.quantum
         squares = (x * x).sum(dim=1) * quantum.square()
@@ -213,28 +208,6 @@ class Hull:
                 grams = taken * posed.quantum.square()[..., None, None]
                 yield slice(begin, end), rows, (grams, b[..., rows], squares[rows])
 
-    def _best(self, G: Tensor, b: Tensor, squares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Sums of squares, numbers of poses (C, n) and shares (C, n, K): of the best of few poses.
-
-        Of those in which the mixtures would be nearest if shares could be negative.
-        """
-        P, (B, K, n) = len(self.shifts), b.shape
-        C, every = B // P, torch.arange(P, device=b.device)
-        poses, factors = every[:, None].expand(C, P, n), self.factors[:, None].expand(C, P, n)
-        if P > _N_POSES and len(_subsets(K)) == K:
-            bound, _ = _on_faces(G, b, squares, self.gain, every[:K].new_tensor([[*range(K)]]))
-            bound = bound.view(C, P, n).clamp_min(0) * factors
-            poses = bound.sort(dim=1, stable=True).indices[:, :_N_POSES]
-            G = G.view(C, P, K, K, -1).expand(-1, -1, -1, -1, n)
-            G = G.take_along_dim(poses[:, :, None, None], dim=1).flatten(0, 1)
-            b = b.view(C, P, K, n).take_along_dim(poses[:, :, None], dim=1).flatten(0, 1)
-            factors = self.factors[poses]
-        errors, shares = _nearest(G, b, squares, self.gain)
-        errors, shares = errors.view(C, -1, n) * factors, shares.view(C, -1, n, K)
-        best = errors.argmin(dim=1, keepdim=True)
-        errors, poses = (one.take_along_dim(best, dim=1)[:, 0] for one in (errors, poses))
-        return errors, poses, shares.take_along_dim(best[..., None], dim=1)[:, 0]
-
 
 def _masked_products(A: Tensor, masks: Tensor) -> Tensor:
     """Exact inner products (B, K, K, m) of integer rows A (B, K, D), under m masks (m, D)."""
@@ -244,87 +217,3 @@ def _masked_products(A: Tensor, masks: Tensor) -> Tensor:
     G = A.new_empty(B, K, K, len(masks))
     G[:, first, second] = G[:, second, first] = products.view(B, -1, len(masks))
     return G
-
-
-def _nearest(
-    G: Tensor, b: Tensor, squares: Tensor, gain: float, gone: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Sums of squares (B, n) left by the best mixture, and its shares (B, n, K).
-
-    On each face of the simplex, the minimum has a closed form; the lowest of those that lie inside
-    their face is the minimum on the simplex. All is computed number by number, so that a sequence's
-    company cannot matter.
-
-    Parameters
-    ----------
-    G : Tensor of shape (B, K, K, n), or (B, K, K, 1) where it is the same for all sequences
-    b : Tensor of shape (B, K, n)
-    squares : Tensor of shape (n,)
-    gain : float
-        The shares' sum may be from 1 / gain to gain.
-    gone : Tensor of shape (B, K, n), bool, optional
-        Types that may not be used.
-    """
-    B, K, n = b.shape
-    best = b.new_full((B, n), torch.inf)
-    shares = b.new_zeros(B, K, n)
-    for all_of_size in _subsets(K):
-        n_parts = min(1 + all_of_size.numel() * b.numel() // (K * _NUMBERS), len(all_of_size))
-        for subsets in all_of_size.to(b.device).tensor_split(n_parts):
-            error, w = _on_faces(G, b, squares, gain, subsets)
-            inside = functools.reduce(torch.minimum, w) >= -1e-9
-            error = torch.where(inside, error.clamp_min(0), torch.inf)
-            if gone is not None:
-                error = error.masked_fill(gone[:, subsets].any(dim=2), torch.inf)
-            lowest, face = error.min(dim=1)
-            better = lowest < best
-            best = torch.where(better, lowest, best)
-            at = subsets[face].movedim(-1, 1)  # (B, k, n)
-            own = torch.stack(w, dim=1).take_along_dim(face[:, None, None], dim=2)[:, :, 0]
-            new = torch.zeros_like(shares).scatter_(1, at, own)
-            shares = torch.where(better[:, None], new, shares)
-    return best, shares.movedim(1, 2)
-
-
-def _on_faces(
-    G: Tensor, b: Tensor, squares: Tensor, gain: float, subsets: Tensor
-) -> tuple[Tensor, list[Tensor]]:
-    """Errors (B, S, n) on what S faces of k types span, and k shares (B, S, n)."""
-    at = subsets.unbind(dim=1)
-    ridge = _RIDGE * ordered_sum(G.diagonal(dim1=1, dim2=2), -1) + 1e-12  # (B, 1 or n)
-    k = len(at)
-    d: list[Tensor] = []
-    low: dict[tuple[int, int], Tensor] = {}
-    for j in range(k):  # G = L D L^T
-        for i in range(j, k):
-            value = G[:, at[i], at[j]]
-            if i == j:
-                value = value + ridge[:, None]
-            for m in range(j):
-                value = value - low[i, m] * low[j, m] * d[m]
-            if i == j:
-                d.append(value)
-            else:
-                low[i, j] = value / d[j]
-
-    def solve(r: list[Tensor]) -> list[Tensor]:
-        r = list(r)
-        for i in range(k):
-            for m in range(i):
-                r[i] = r[i] - low[i, m] * r[m]
-        w = [r[i] / d[i] for i in range(k)]
-        for i in reversed(range(k)):
-            for m in range(i + 1, k):
-                w[i] = w[i] - low[m, i] * w[m]
-        return w
-
-    own = [b[:, one] for one in at]
-    free = solve(own)
-    ones = solve([torch.ones_like(d[0])] * k)
-    total, norm = sum(free[1:], free[0]), sum(ones[1:], ones[0])
-    away = total.clamp(1 / gain, gain) - total
-    step = away / norm
-    w = [one + other * step for one, other in zip(free, ones, strict=True)]
-    explained = [one * other for one, other in zip(free, own, strict=True)]
-    # The minimum on the face: the free one's, and what leads away from it.
-    return squares - sum(explained[1:], explained[0]) + away * step, w

@@ -16,7 +16,7 @@ from micfast import (
     Training,
 )
 from micfast.classify.experts import fit_experts
-from micfast.classify.views import VIEWS, views_of
+from micfast.classify.views import VIEWS, views_of, voting_of
 from micfast.search import posed
 from micfast.search.exact import Scale, inner, power_above
 from micfast.search.hull import Hull
@@ -50,11 +50,14 @@ def test_views_see_each_sequence_alone(name):
 
 def test_views_forget_what_they_should():
     Z = np.cumsum(np.random.default_rng(0).standard_normal((4, 50, 2)), axis=1)
-    for name in ("difference", "znorm", "autocorrelation"):
+    for name in ("difference", "znorm", "autocorrelation", "shape", "envelope"):
         view = VIEWS[name]()
         np.testing.assert_allclose(view(3 * Z + 5, 50), view(Z, 50), atol=1e-9)
     energy = VIEWS["energy"]()
     np.testing.assert_allclose(energy(3 * Z + 5, 50), 3 * energy(Z, 50), atol=1e-9)
+    wiggles = np.tile([[1.0], [-1.0]], (25, 2))
+    smooth = VIEWS["smooth"]()
+    assert np.abs(smooth(Z + wiggles, 50) - smooth(Z, 50)).max() < 0.4  # a third, at the ends
 
 
 def test_views_are_asked_for():
@@ -69,6 +72,26 @@ def test_views_are_asked_for():
             views_of(wrong)
     with pytest.raises(TypeError, match="views must be"):
         views_of(3)
+
+
+def test_views_of_hulls_are_asked_for():
+    views = views_of("auto")
+    names = ["smooth", "difference", "shape", "envelope"]
+    for value, expected in (
+        (True, ["raw", "difference"]),
+        (False, []),
+        ((), []),
+        ("auto", names),
+        ("energy", ["energy"]),
+        (("smooth", np.sort), ["smooth", "sort"]),
+    ):
+        assert [view.name for view in voting_of(value, views)] == expected
+    with pytest.raises(ValueError, match="hull must differ"):
+        voting_of(("smooth", "smooth"), views)
+    with pytest.raises(ValueError, match="view must be one of"):
+        small(hull="smoothed").fit(X, y)
+    with pytest.raises(TypeError, match="hull must be"):
+        small(hull=3).fit(X, y)
 
 
 # -- pose ------------------------------------------------------------------------------------------
@@ -457,12 +480,16 @@ def test_paper_has_no_views():
 
 
 @needs_kernel
-def test_the_default_asks_two_views_and_hulls():
-    """As it is, and by its name in a file."""
+def test_the_default_asks_two_views_and_four_hulls(tmp_path):
+    """As it is, and as its file is read."""
     clf = small()
     default = ModularInverseClassifier()
     clf.set_params(**{name: getattr(default, name) for name in (*PLAIN, "n_modules_per_class")})
     decision = clf.fit(X, y).decide(X_NEW)
-    assert [*decision.view_errors] == ["raw", "difference", "raw hull", "difference hull"]
+    hulls = ["smooth hull", "difference hull", "shape hull", "envelope hull"]
+    assert [*decision.view_errors] == ["raw", "difference", *hulls]
+    again = saved(clf, tmp_path / "default.safetensors")
+    np.testing.assert_array_equal(again.decide(X_NEW).errors, decision.errors)
+    assert len(clf.training_report_) == 2 * 3
     assert (decision.labels == Y_NEW).mean() > 0.9
     assert decision.poses is not None

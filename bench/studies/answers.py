@@ -35,7 +35,10 @@ from numpy.typing import NDArray
 from bench import sets
 from bench.studies.dollar import cloud, cloud_distances
 from bench.studies.study import PLAIN, markdown, resume, with_interval
-from micfast import ModularInverseClassifier, Sequences
+from micfast import ModularInverseClassifier, Sequences, Training
+from micfast.classify.experts import fit_experts
+from micfast.classify.judging import with_noise
+from micfast.classify.panel import left_out_errors
 from micfast.experiments.paper.baselines import TorchForward
 from micfast.experiments.paper.statistics import mean_interval
 from micfast.io import write_text
@@ -158,27 +161,28 @@ def _micfast(data: Draw, seed: int, **params: Any) -> Fitted:
     return Fitted(model, answer, decided)
 
 
-def _hull(data: Draw, seed: int, *, views: Any = "raw", pose: Any = None) -> Fitted:
-    """The hull of the types alone: what is left if no module is trained."""
+def _hull(data: Draw, seed: int, **params: Any) -> Fitted:
+    """The hulls of the types alone: what is left if no module is asked."""
     model = ModularInverseClassifier(
-        random_state=seed,
-        nan_policy="omit",
-        n_jobs=1,
-        views=views,
-        pose=pose,
-        hull=True,
-        n_modules_per_class=1,
+        random_state=seed, nan_policy="omit", n_jobs=1, n_modules_per_class=1, **params
     ).fit(data.X, data.y)
-    # The modules' votes are left out; the temperatures of both experts of a view are alike.
-    experts: Any = model.experts_
+    panel, units = model.panel, model.standardizer_
+    assert panel is not None
+    assert units is not None
+    types = np.stack([units.transform(one) for one in model.types_]).astype(np.float64)
+    C, K = types.shape[:2]
+    # As `fit` weighs all experts, where all examples are types.
+    hulls, own = panel.hulls(types), np.repeat(np.arange(C), K)
+    left_out = np.tile(np.eye(K, dtype=bool), (C, 1))
+    levels = with_noise(types.reshape(C * K, *types.shape[2:]), model.entropy_)
+    asked = [left_out_errors(hulls, panel.leaving_out(hulls, Z, own, left_out)) for Z in levels]
+    at = [panel.views.names.index(name) for name in panel.voting]
+    experts, _ = fit_experts(panel.voting, [errors[at] for errors in asked], own, "left out")
 
     def answer(X: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
         found = model.decide(X).view_errors
-        scores = sum(
-            -2 * tau * np.log(found[name] + floor)
-            for name, tau, floor in zip(experts.names, experts.taus, experts.floors, strict=True)
-            if name.endswith("hull")
-        )
+        logs = experts.logs(np.stack([found[f"{name} hull"] for name in panel.voting]))
+        scores = -np.einsum("e,enc->nc", experts.taus, logs)
         share = np.exp(scores - scores.max(axis=1, keepdims=True))
         return model.classes_[scores.argmax(axis=1)], share / share.sum(axis=1, keepdims=True)
 
@@ -277,6 +281,8 @@ _PANEL: dict[str, Any] = _ONE | {"views": _ENERGY, "pose": "auto"}
 METHODS: dict[str, Callable[[Draw, int], Fitted]] = {
     "plain": partial(_micfast, **PLAIN),
     "default": _micfast,
+    "plain with the paper's training": partial(_micfast, **PLAIN, training=Training.paper()),
+    "two views": partial(_micfast, hull=True),
     "one module": partial(_micfast, **_ONE),
     "types auto": partial(_micfast, **PLAIN, n_types="auto"),
     "types and units auto": partial(_micfast, **PLAIN, n_types="auto", hidden_size="auto"),
@@ -286,9 +292,9 @@ METHODS: dict[str, Callable[[Draw, int], Fitted]] = {
     "views": partial(_micfast, **_ONE | {"views": _ENERGY}),
     "views + pose": partial(_micfast, **_PANEL),
     "views + pose + hull": partial(_micfast, **_PANEL | {"hull": True}),
-    "hull": _hull,
-    "hull as the default": partial(_hull, views="auto", pose="auto"),
-    "hull + views + pose": partial(_hull, views=_ENERGY, pose="auto"),
+    "hull": partial(_hull, views="raw", pose=None, hull=True),
+    "hull + views + pose": partial(_hull, views=_ENERGY, hull=True),
+    "default without modules": _hull,
     "1-NN": _nearest,
     "DTW": _dtw,
     "MiniRocket": partial(_aeon, module="convolution_based", name="MiniRocketClassifier"),

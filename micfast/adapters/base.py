@@ -62,7 +62,7 @@ class Adapter(SettingsParameters):
         distance: str = "mse",
         views: Any = "auto",
         pose: Pose | str | None = "auto",
-        hull: bool = True,
+        hull: Any = "auto",
         reject: float | None = None,
         reject_label: Label | None = None,
         standardize: Literal["global", "channel"] | None = "global",

@@ -23,7 +23,7 @@ from micfast.classify.experts import Expectation, Experts
 from micfast.classify.panel import Asked, Panel, Panelled, Views
 from micfast.classify.parameters import SettingsParameters
 from micfast.classify.seeds import seed_sequence
-from micfast.classify.views import views_of
+from micfast.classify.views import views_of, voting_of
 from micfast.data.standardize import Standardizer, negligible_channels
 from micfast.generators.bank import GeneratorBank
 from micfast.generators.labels import Label, as_label
@@ -37,7 +37,7 @@ from micfast.search.solvers import SOLVERS, Solver
 from micfast.search.solvers.adam import Adam
 from micfast.search.solvers.levenberg_marquardt import LevenbergMarquardt
 from micfast.sequences import is_lazy
-from micfast.settings import Settings, check_choice, check_count, check_flag, is_number
+from micfast.settings import Settings, check_choice, check_count, is_number
 from micfast.training.report import TrainingReport
 from micfast.training.selections import SELECTIONS, Selection
 from micfast.training.selections.kmeans import DTWKMeans
@@ -75,8 +75,9 @@ class ModularInverseClassifier(
     module, which searches for the latent that reconstructs it best; the class with the lowest
     error is predicted. Classes can be added, removed and refitted without touching the others.
     By default modules draw the sequences and their differences, a sequence may be a little early or
-    late, fast or slow, large or small, and mixtures of the types vote beside the modules: of what
-    was measured, most often right and least disturbed by noise (``docs/answers.md``).
+    late, fast or slow, large or small, and mixtures of the types vote beside the modules, in four
+    views: of what was measured, most often right and least disturbed by noise
+    (``docs/answers.md``).
     ``n_modules_per_class=3, views="raw", pose=None, hull=False`` is the plain search;
     :meth:`paper` gives the settings of the paper.
 
@@ -103,15 +104,16 @@ class ModularInverseClassifier(
         squared error in both cases. "dtw" needs ``views="raw"``, ``pose=None`` and ``hull=False``.
     views : "auto", str, or tuple of str and functions, default="auto"
         What modules learn to draw, see ``docs/answers.md``: "raw", the sequence itself;
-        "difference", "energy", "autocorrelation", "znorm"; or a function of standardised sequences
-        (n, T, C). "auto" is ("raw", "difference"). Each view has ``n_modules_per_class``
-        modules of its own, and their errors are multiplied.
+        "difference", "smooth", "shape", "envelope", "energy", "autocorrelation", "znorm"; or a
+        function of standardised sequences (n, T, C). "auto" is ("raw", "difference"). Each view has
+        ``n_modules_per_class`` modules of its own, and their errors are multiplied.
     pose : Pose, "auto" or None, default="auto"
         Whether a sequence may be a little early or late, fast or slow, large or small.
         "auto" is ``Pose()``. The solver's own start is for searches without pose.
-    hull : bool, default=True
-        Whether the mixtures of the types themselves vote in each view, too, beside the modules'
-        drawings.
+    hull : bool, "auto", str, or tuple of str and functions, default="auto"
+        The views in which the mixtures of the types themselves vote, too, beside the modules'
+        drawings; they take no training. True: in ``views``; False: in none. "auto" is
+        ("smooth", "difference", "shape", "envelope").
     reject : float or None, default=None
         Between 0 and 1: :meth:`predict` answers ``reject_label`` if the winning class's error
         exceeds the class's threshold, which this share of its own training samples exceeds. May be
@@ -236,7 +238,7 @@ class ModularInverseClassifier(
         distance: str = "mse",
         views: Any = "auto",
         pose: Pose | str | None = "auto",
-        hull: bool = True,
+        hull: Any = "auto",
         reject: float | None = None,
         reject_label: Label | None = None,
         standardize: Literal["global", "channel"] | None = "global",
@@ -1047,17 +1049,21 @@ class ModularInverseClassifier(
         n_types, hidden_size = (0 if value == "auto" else value for value in given.values())
         plan = self._plan(n_types, hidden_size, quiet=True)
         if automatic:
-            raw = Panel(Views.fit(views_of("raw"), Z, self.standardize), None, False)
+            raw = Panel(Views.fit(views_of("raw"), (), Z, self.standardize), None, ())
             panel, search = self._panel or raw, self._search(quiet=True)
             plan = sizes.decided(plan, automatic, panel, labels, parts, search)
         return plan.n_types, plan.hidden_size
 
     def _make_panel(self, Z: np.ndarray, parts: Sequence[np.ndarray]) -> Panel | None:
         """The views and the pose to be searched; None if there is but the plain search."""
-        views, pose = views_of(self.views), pose_of(self.pose)
-        if len(views) == 1 and pose is None and not self.hull:
+        drawn, pose = views_of(self.views), pose_of(self.pose)
+        voting = voting_of(self.hull, drawn)
+        if len(drawn) == 1 and pose is None and not voting:
             return None
-        panel = Panel(Views.fit(views, Z, self.standardize), pose, self.hull)
+        names = [view.name for view in drawn]
+        others = [view for view in voting if view.name not in names]
+        views = Views.fit(drawn, others, Z, self.standardize)
+        panel = Panel(views, pose, tuple(view.name for view in voting if view.name in views.names))
         return judging.with_decided_pose(panel, parts, self.entropy_)
 
     @property
@@ -1203,8 +1209,7 @@ class ModularInverseClassifier(
                 check_count(_NAME, name, getattr(self, name), 1, most)
         check_count(_NAME, "n_modules_per_class", self.n_modules_per_class, 1, _MOST_MODULES)
         check_choice(_NAME, "standardize", self.standardize, ("global", "channel", None))
-        check_flag(_NAME, "hull", self.hull)
-        views_of(self.views)
+        voting_of(self.hull, views_of(self.views))
         settings = self.resolved_settings()
         for name in ("noise_in", "noise_out"):
             if not isinstance(getattr(settings["training"], name), float):

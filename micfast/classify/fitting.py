@@ -71,8 +71,8 @@ class Plan:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Names of the views, of which each has modules."""
-        return ("raw",) if self.panel is None else self.panel.views.names
+        """Names of the views that have modules."""
+        return ("raw",) if self.panel is None else self.panel.views.drawn.names
 
 
 @dataclass(frozen=True, eq=False)

@@ -76,19 +76,21 @@ def with_decided_pose(
     sequences, own, left_out = _left_out(types)
     levels = with_noise(sequences, entropy)[:2]
 
+    drawn = dataclasses.replace(panel, views=panel.views.drawn, voting=())
+
     @functools.cache
     def hulls_of(pose: Pose) -> list[Hull]:
-        return dataclasses.replace(panel, pose=pose).hulls(types)
+        return dataclasses.replace(drawn, pose=pose).hulls(types)
 
     @functools.cache
     def in_poses(pose: Pose) -> list[list[InPoses]]:
-        return [panel.leaving_out(hulls_of(pose), one, own, left_out) for one in levels]
+        return [drawn.leaving_out(hulls_of(pose), one, own, left_out) for one in levels]
 
     def log_loss(pose: Pose) -> float:
         # Neither the penalty nor the offset matters to what is left in a pose.
         found = in_poses(pose.replace(penalty=0.0, offset=False))
         errors = [left_out_errors(hulls_of(pose), one) for one in found]
-        _, expected = fit_experts(panel.views.names, errors, own, "left out")
+        _, expected = fit_experts(drawn.names, errors, own, "left out")
         return np.inf if expected is None else expected.log_loss
 
     # One after the other: each as the ones before it were decided.
@@ -150,7 +152,7 @@ def _stand_ins(
     """
     hulls = panel.hulls(types)
     views = [left_out_errors(hulls, panel.leaving_out(hulls, Z, own, left_out)) for Z in levels]
-    return [np.concatenate([one] * (1 + panel.hull)) for one in views]
+    return [panel.stand_ins(one) for one in views]
 
 
 def own_errors(

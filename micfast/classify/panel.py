@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -36,6 +37,8 @@ class Views:
     ----------
     views : tuple of View
         The first is the raw one.
+    n_drawn : int
+        So many of them have modules, the first ones.
     standardizers : tuple of Standardizer or None
         Of what each view shows of standardised sequences; None for the raw view.
     n_steps : int
@@ -43,20 +46,26 @@ class Views:
     """
 
     views: tuple[View, ...]
+    n_drawn: int
     standardizers: tuple[Standardizer | None, ...]
     n_steps: int
 
     @classmethod
     def fit(
-        cls, views: Sequence[View], Z: NDArray[Any], axis: Literal["global", "channel"] | None
+        cls,
+        drawn: Sequence[View],
+        others: Sequence[View],
+        Z: NDArray[Any],
+        axis: Literal["global", "channel"] | None,
     ) -> Views:
-        """Take the views that show standardised training sequences Z (n, T, C) as they are.
+        """Take the views, with modules and without, that show standardised sequences Z (n, T, C).
 
         Warns
         -----
         UserWarning
             For a view that takes no missing values, where there are some, and which is left out.
         """
+        views = (*drawn, *others)
         has_gaps = bool(np.isnan(Z).any())
         usable = tuple(view for view in views if view.takes_missing or not has_gaps)
         if left_out := [view.name for view in views if view not in usable]:
@@ -69,12 +78,19 @@ class Views:
         for view in usable[1:]:
             seen = view(Z, Z.shape[1])
             standardizers.append(Standardizer(axis).fit(seen) if axis else None)
-        return cls(usable, tuple(standardizers), Z.shape[1])
+        n_drawn = sum(view in usable for view in drawn)
+        return cls(usable, n_drawn, tuple(standardizers), Z.shape[1])
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the views."""
         return tuple(view.name for view in self.views)
+
+    @property
+    def drawn(self) -> Views:
+        """Those with modules alone."""
+        own = slice(self.n_drawn)
+        return replace(self, views=self.views[own], standardizers=self.standardizers[own])
 
     def __len__(self) -> int:
         return len(self.views)
@@ -100,7 +116,7 @@ class Panelled:
     Attributes
     ----------
     errors : ndarray of shape (E, n, C)
-        Of each expert: the views' modules, then the hulls of the views' types.
+        Of each expert, see :attr:`Panel.names`.
     module_errors : ndarray of shape (R, n, C)
         Of the raw view's modules.
     raw : Sighting
@@ -133,7 +149,7 @@ class Asked(NamedTuple):
     Attributes
     ----------
     banks : sequence of GeneratorBank
-        R C modules for each view, of C classes, on the device to work on.
+        R C modules for each view that has any, of C classes, on the device to work on.
     hulls : sequence of Hull
         See :meth:`Panel.hulls`; on the same device.
     Z : ndarray of shape (n, T, O), float32
@@ -154,19 +170,28 @@ class Panel:
     views : Views
     pose : Pose or None
         With gain and offset decided.
-    hull : bool
-        Whether the hulls of the types are experts, too.
+    voting : tuple of str
+        Names of the views in which the hulls of the types are experts, too.
     """
 
     views: Views
     pose: Pose | None
-    hull: bool
+    voting: tuple[str, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the experts."""
+        """Names of the experts: the views' modules, then the hulls of types."""
+        return (*self.views.drawn.names, *(f"{name} hull" for name in self.voting))
+
+    @functools.cached_property
+    def _expert_views(self) -> list[int]:
+        """Each expert's view."""
         names = self.views.names
-        return names + tuple(f"{name} hull" for name in names) if self.hull else names
+        return [*range(self.views.n_drawn), *[names.index(name) for name in self.voting]]
+
+    def stand_ins(self, errors: Floats) -> Floats:
+        """Each expert's errors (E, ...), where its view's hull (V, ...) speaks for all of them."""
+        return errors[self._expert_views]
 
     def hulls(self, types: Floats, device: torch.device | str = "cpu") -> list[Hull]:
         """The hulls of each class's types (C, K, T, O), in standardised units, in every view."""
@@ -190,28 +215,30 @@ class Panel:
         hulls = [hull for one in asked for hull in one.hulls]
         targets = [torch.from_numpy(one).to(banks[0].device) for one in seen]
         mixtures: list[Mixtures] = []
-        if self.pose is not None or self.hull:
+        if self.pose is not None or self.voting:
             mixtures = [hull.nearest(x) for hull, x in zip(hulls, targets, strict=True)]
+        V, D = len(self.views), self.views.n_drawn
+        drawn = [i * V + v for i in range(len(asked)) for v in range(D)]
         sightings = search_jointly(
             banks,
-            targets,
+            [targets[i] for i in drawn],
             solver,
             execution,
             pose=self.pose,
-            starts=mixtures,
+            starts=[mixtures[i] for i in drawn] if mixtures else [],
             n_steps=self.views.n_steps,
-            gains=[view.gains for view in self.views.views] * len(asked),
+            gains=[self.views.views[i % V].gains for i in drawn],
         )
         found = []
-        for first in range(0, len(banks), len(self.views)):
-            own = slice(first, first + len(self.views))
-            by_module = [_by_class(one, len(hulls[first].types)) for one in sightings[own]]
+        for i in range(len(asked)):
+            raw, at = sightings[i * D], [i * V + v for v in self._expert_views]
+            C = len(hulls[i * V].types)
+            by_module = [_by_class(one, C) for one in sightings[i * D : i * D + D]]
             errors: list[Floats] = [class_errors(one) for one in by_module]
-            if self.hull:
-                errors += [comparable(one.errors.T.cpu().numpy()) for one in mixtures[own]]
-            for one, nothing in zip(errors, blind[own] * (1 + self.hull), strict=True):
-                one[nothing] = 1
-            found.append(Panelled(np.stack(errors), by_module[0], sightings[first]))
+            errors += [comparable(mixtures[k].errors.T.cpu().numpy()) for k in at[D:]]
+            for one, k in zip(errors, at, strict=True):
+                one[blind[k]] = 1
+            found.append(Panelled(np.stack(errors), by_module[0], raw))
         return found
 
     def hull_errors(self, hulls: Sequence[Hull], Z: NDArray[Any]) -> Floats:

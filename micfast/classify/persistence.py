@@ -15,7 +15,7 @@ from micfast.arrays import to_numpy
 from micfast.classify.experts import Expectation, Experts
 from micfast.classify.fitting import FittedClass
 from micfast.classify.panel import Panel, Views
-from micfast.classify.views import VIEWS, views_of
+from micfast.classify.views import VIEWS, views_of, voting_of
 from micfast.data.standardize import Standardizer
 from micfast.generators.bank import GeneratorBank
 from micfast.generators.files import BankFileError, read_parts, write_parts
@@ -113,7 +113,7 @@ def _from_parts(
     arrays = {name: to_numpy(tensor.double()) for name, tensor in tensors.items()}
     axis = document.get("standardizer_axis")
     restored = _panel_from_parts(document["panel"], arrays, axis, T)
-    views = 1 if restored is None else len(restored[0].views)
+    views = 1 if restored is None else restored[0].views.n_drawn
     others = [
         [Weights.from_mapping(tensors, f"view{v}.bank{r}.") for r in range(document["n_banks"])]
         for v in range(1, views)
@@ -208,15 +208,16 @@ def _panel_to_parts(
             tensors[f"view{v}_mean"] = torch.from_numpy(scale.mean_)
             tensors[f"view{v}_scale"] = torch.from_numpy(scale.scale_)
     fitted = estimator.fitted_classes()
-    for v in range(1, len(panel.views)):
+    for v in range(1, panel.views.n_drawn):
         for r in range(len(estimator.banks_)):
             own = Weights.concat(one.others[v - 1][r : r + 1] for one in fitted)
             tensors |= {f"view{v}.bank{r}.{name}": tensor for name, tensor in own.named()}
     expected = estimator.expectation_
     document = {
         "views": panel.views.names,
+        "n_drawn": panel.views.n_drawn,
         "pose": _param_to_json(panel.pose),
-        "hull": panel.hull,
+        "hull": panel.voting,
         "taus": experts.taus.tolist(),
         "floors": experts.floors.tolist(),
         "expectation": None if expected is None else vars(expected),
@@ -239,7 +240,15 @@ def _panel_from_parts(
     pose = _param_from_json(document["pose"])
     if not (pose is None or isinstance(pose, Pose)):
         raise ValueError("pose must be a pose")
-    panel = Panel(Views(views, tuple(scales), T), pose, bool(document["hull"]))
+    n_drawn = document.get("n_drawn", len(views))
+    if type(n_drawn) is not int or not 1 <= n_drawn <= len(views):
+        raise ValueError(f"n_drawn must be an int from 1 to {len(views)}")
+    seen = Views(views, n_drawn, tuple(scales), T)
+    # Files of before have True or False: in all views, or in none.
+    voting = tuple(view.name for view in voting_of(document["hull"], views))
+    if not set(voting) <= set(seen.names):
+        raise ValueError(f"hull must be among the views {seen.names}")
+    panel = Panel(seen, pose, voting)
     taus, floors = (np.array(document[name], dtype=np.float64) for name in ("taus", "floors"))
     for name, values in (("taus", taus), ("floors", floors)):
         if values.shape != (len(panel.names),) or not (np.isfinite(values) & (values >= 0)).all():

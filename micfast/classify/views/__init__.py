@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from micfast.registry import Registry
 
-__all__ = ["VIEWS", "View", "view_of", "views_of"]
+__all__ = ["VIEWS", "View", "view_of", "views_of", "voting_of"]
 
 Floats = NDArray[Any]
-# The views of `views="auto"`: those that hold under noise (docs/answers.md).
+# The views of `views="auto"` and `hull="auto"`: those that hold under noise (docs/answers.md).
 _AUTO = ("raw", "difference")
+_AUTO_HULL = ("smooth", "difference", "shape", "envelope")
 
 
 class View:
@@ -103,14 +104,33 @@ def views_of(value: Any) -> tuple[View, ...]:
     TypeError, ValueError
         If there is no such view, one occurs twice, or "raw" is missing.
     """
-    if isinstance(value, str):
-        value = _AUTO if value == "auto" else (value,)
-    if not isinstance(value, Iterable):
-        raise TypeError(f"views must be 'auto', a name or a tuple of views, got {value!r}")
-    views = tuple(map(view_of, value))
+    views = _several("views", value, _AUTO)
     names = [view.name for view in views]
-    if len(set(names)) < len(names):
-        raise ValueError(f"views must differ from each other, got {names}")
     if "raw" not in names:
         raise ValueError(f"views must include 'raw', which draws reconstructions, got {names}")
     return tuple(sorted(views, key=lambda view: view.name != "raw"))
+
+
+def voting_of(value: Any, views: tuple[View, ...]) -> tuple[View, ...]:
+    """Those in which the mixtures of the types vote: all of `views` (True), none, or others.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such view, or one occurs twice.
+    """
+    if isinstance(value, bool | np.bool_):
+        return views if value else ()
+    return _several("hull", value, _AUTO_HULL)
+
+
+def _several(name: str, value: Any, automatic: tuple[str, ...]) -> tuple[View, ...]:
+    if isinstance(value, str):
+        value = automatic if value == "auto" else (value,)
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be 'auto', a name or a tuple of views, got {value!r}")
+    views = tuple(map(view_of, value))
+    names = [view.name for view in views]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{name} must differ from each other, got {names}")
+    return views

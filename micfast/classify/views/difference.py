@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from micfast.classify.views import VIEWS, Floats, View
-from micfast.classify.views.znorm import centred, deviation, n_values
+from micfast.classify.views.znorm import centred, whole_deviation
 from micfast.sequences import ends
 
 __all__ = ["Difference"]
@@ -24,13 +24,10 @@ class Difference(View):
     def __call__(self, Z: Floats, n_steps: int) -> Floats:
         """See :meth:`View.__call__`."""
         X = centred(Z)
-        n = n_values(X)
-        channels = deviation(X, n)
-        scale = np.sqrt((channels**2 * n).sum(axis=2, keepdims=True) / n.sum(axis=2, keepdims=True))
         width = max(1, round(n_steps / 50))
         t, rows = np.arange(X.shape[1])[None], np.arange(len(X))[:, None]
         last = np.maximum(ends(X), 1)[:, None] - 1
         before = np.minimum(np.maximum(t - width // 2, 0), last)
         after = np.minimum(t + (width + 1) // 2, last)
-        change = (X[rows, after] - X[rows, before]) / scale
+        change = (X[rows, after] - X[rows, before]) / whole_deviation(X)
         return np.where(np.isnan(X), np.nan, change)

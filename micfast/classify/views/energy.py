@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from micfast.classify.views import VIEWS, Floats, View
+from micfast.classify.views.smooth import moving_mean
 
-__all__ = ["Energy", "moving_mean"]
+__all__ = ["Energy", "energy"]
 
 
 @VIEWS.register("energy")
@@ -18,18 +19,10 @@ class Energy(View):
 
     def __call__(self, Z: Floats, n_steps: int) -> Floats:
         """See :meth:`View.__call__`."""
-        width = max(2, round(n_steps / 10))
-        X = Z.astype(np.float64)
-        return moving_mean(np.abs(X - moving_mean(X, width)), width)
+        return energy(Z.astype(np.float64), n_steps)
 
 
-def moving_mean(X: Floats, width: int) -> Floats:
-    """Means (n, T, C) over the steps around each one, as far as there are values; NaN stays."""
-    known = ~np.isnan(X)
-    t = np.arange(X.shape[1])
-    low, high = np.maximum(t - width // 2, 0), np.minimum(t + (width + 1) // 2, len(t))
-    zero = np.zeros_like(X[:, :1])
-    sums = np.concatenate([zero, np.where(known, X, 0).cumsum(axis=1)], axis=1)
-    counts = np.concatenate([zero, known.cumsum(axis=1)], axis=1)
-    mean = (sums[:, high] - sums[:, low]) / np.maximum(counts[:, high] - counts[:, low], 1)
-    return np.where(known, mean, np.nan)
+def energy(X: Floats, n_steps: int) -> Floats:
+    """Energy (n, T, C) of sequences, see :class:`Energy`."""
+    width = max(2, round(n_steps / 10))
+    return moving_mean(np.abs(X - moving_mean(X, width)), width)

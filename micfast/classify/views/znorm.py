@@ -6,7 +6,7 @@ import numpy as np
 
 from micfast.classify.views import VIEWS, Floats, View
 
-__all__ = ["ZNorm", "centred"]
+__all__ = ["ZNorm", "centred", "whole_deviation"]
 
 # Standard deviations are at least this (in those of the training values).
 _LEAST_DEVIATION = 1e-3
@@ -43,3 +43,10 @@ def centred(Z: Floats) -> Floats:
 def deviation(X: Floats, n: Floats) -> Floats:
     """Standard deviations (n, 1, C) of centred channels."""
     return np.maximum(np.sqrt(_sum(X * X) / n), _LEAST_DEVIATION)
+
+
+def whole_deviation(X: Floats) -> Floats:
+    """Standard deviations (n, 1, 1) of centred sequences, one for all channels."""
+    n = n_values(X)
+    channels = deviation(X, n)
+    return np.sqrt((channels**2 * n).sum(axis=2, keepdims=True) / n.sum(axis=2, keepdims=True))

@@ -63,18 +63,6 @@ def expected_failures(_):
 
 
 @needs_kernel
-@parametrize_with_checks(
-    [ModularInverseClassifier(training=Training.paper(n_episodes=100), n_modules_per_class=1)],
-    expected_failed_checks=expected_failures,
-)
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.filterwarnings("ignore:.*fewer than n_types:UserWarning")
-@pytest.mark.slow
-def test_sklearn_checks(estimator, check):
-    check(estimator)
-
-
-@needs_kernel
 @pytest.mark.slow
 @parametrize_with_checks(
     [
@@ -92,7 +80,7 @@ def test_sklearn_checks(estimator, check):
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.filterwarnings("ignore:.*fewer than n_types:UserWarning")
-def test_sklearn_checks_of_other_settings(estimator, check):
+def test_sklearn_checks(estimator, check):
     check(estimator)
 
 
@@ -899,10 +887,7 @@ def test_characters():
     from micfast.data import load_characters
 
     data = load_characters()
-    clf = ModularInverseClassifier(
-        training=Training.paper(n_episodes=5000), random_state=0, n_jobs=-1
-    )
-    clf.fit(data.X_train, data.y_train)
+    clf = ModularInverseClassifier(random_state=0, n_jobs=-1).fit(data.X_train, data.y_train)
     assert clf.score(data.X_test[:200], data.y_test[:200]) > 0.85
     types, _ = select_types(data.X_train[data.y_train == data.y_train[0]], random_state=0)
     assert types.shape == clf.types_.shape[1:]

@@ -206,9 +206,22 @@ def few(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def files(full, tmp_path_factory):
-    """All figures of all classes, on disk."""
-    return draw_figures(full, tmp_path_factory.mktemp("files") / "pictures")
+def whole(full, tmp_path_factory):
+    """All figures of all classes: on disk, and as matplotlib has them, by name."""
+    drawn, draw = {}, figures.draw
+
+    def keep(name, raw, results):
+        drawn[name] = draw(name, raw, results)
+        return drawn[name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "draw", keep)
+        return draw_figures(full, tmp_path_factory.mktemp("files") / "pictures"), drawn
+
+
+@pytest.fixture(scope="module")
+def files(whole):
+    return whole[0]
 
 
 def drawings(raw, *only):
@@ -268,8 +281,8 @@ def test_all_figures_are_readable_pictures(files):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_texts_are_large_enough_and_do_not_overlap(name, full):
-    fig = drawings(full, name)[name].fig
+def test_texts_are_large_enough_and_do_not_overlap(name, whole):
+    fig = whole[1][name].fig
     found = shown_texts(fig)
     texts, boxes = list(found), np.array(list(found.values()))
     assert min(text.get_fontsize() for text in texts) >= 8

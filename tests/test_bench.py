@@ -128,9 +128,15 @@ def few_letters():
     return cases.make_problem(replace(cases.CHARACTERS, id="few", M=2, N=4))
 
 
+@pytest.fixture(scope="module")
+def adam(few_letters):
+    """What is expected of Adam on them."""
+    with machine.torch_threads(1):
+        return measure.expect(few_letters, Peer())
+
+
 @pytest.mark.slow
-def test_equality_step_tells_algorithms_apart(few_letters):
-    adam = measure.expect(few_letters, Peer())
+def test_equality_step_tells_algorithms_apart(few_letters, adam):
     others = [peer for peer in peers.make_peers(["micfast"]) if peer.kind == "solver"]
     assert len(others) == 2
     for peer in others:
@@ -139,13 +145,12 @@ def test_equality_step_tells_algorithms_apart(few_letters):
 
 
 @pytest.mark.slow
-def test_equality_step_sees_other_settings(few_letters, monkeypatch):
-    expected = measure.expect(few_letters, Peer())
-    equality = measure.compare(ours.Micfast(), few_letters, expected)
+def test_equality_step_sees_other_settings(few_letters, adam, monkeypatch):
+    equality = measure.compare(ours.Micfast(), few_letters, adam)
     assert equality["passed"]
     assert (equality["iterations"], equality["compared"]) == ([50, 3], 16)
     monkeypatch.setattr(ours, "BETA2", 0.98)
-    assert not measure.compare(ours.Micfast(), few_letters, expected)["passed"]
+    assert not measure.compare(ours.Micfast(), few_letters, adam)["passed"]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils import Tags, check_consistent_length, check_random_state, column_or_1d
@@ -32,6 +33,7 @@ from micfast.kernels.execution import Execution
 from micfast.kernels.weights import Weights
 from micfast.runtime import n_threads
 from micfast.search.inversion import Inversion, invert
+from micfast.search.jointly import search_jointly
 from micfast.search.pose import Pose, pose_of
 from micfast.search.solvers import SOLVERS, Solver
 from micfast.search.solvers.adam import Adam
@@ -614,7 +616,7 @@ class ModularInverseClassifier(
             self.experts_.combine(said.errors),
             said.module_errors,
             rules,
-            said.inversion(self._all_modules[0], Z),
+            said.raw.inversion(self._all_modules[0], Z),
             self.standardizer_,
             execution,
             dict(zip(self.experts_.names, said.errors, strict=True)),
@@ -1019,9 +1021,7 @@ class ModularInverseClassifier(
         list of FittedClass
             Types in standardised units.
         """
-        return fitting.fit_classes(
-            labels, parts, self._plan(*self._sizes), self._search(quiet=True)
-        )
+        return fitting.fit_classes(labels, parts, self._plan(*self._sizes), self._search_each)
 
     def _plan(self, n_types: int, hidden_size: int, quiet: bool = False) -> fitting.Plan:
         settings: Any = self.resolved_settings()
@@ -1127,6 +1127,19 @@ class ModularInverseClassifier(
             return self._distances(self._invert(modules, Z, execution=execution), Z, R, execution)
 
         return search
+
+    def _search_each(
+        self, asked: Sequence[tuple[GeneratorBank, np.ndarray]]
+    ) -> list[NDArray[np.float64]]:
+        """Errors (R, n, 1) of sequences by the R modules of each bank, all searched together."""
+        device, execution = self._device(), self._execution(quiet=True)
+        banks = [bank.to(device=device) for bank, _ in asked]
+        targets = [torch.from_numpy(Z).to(device) for _, Z in asked]
+        found = search_jointly(banks, targets, self._seeded(self._solver()), execution)
+        return [
+            self._distances(one.inversion(bank, Z), Z, bank.n_modules, execution)
+            for one, bank, (_, Z) in zip(found, banks, asked, strict=True)
+        ]
 
     def _fit_one(self, method: str, X: Any, label: Label) -> fitting.FittedClass:
         """Fit one class to its samples."""

@@ -47,6 +47,8 @@ Floats = NDArray[np.float64]
 
 # Gives the errors (R, n, C) of n sequences, standardised, by R C modules, bank by bank.
 Search = Callable[[GeneratorBank, NDArray[Any], int], Floats]
+# Gives the errors (R, n, 1) of the sequences of several classes by their own R modules.
+SearchEach = Callable[[Sequence[tuple[GeneratorBank, NDArray[Any]]]], list[Floats]]
 # Experts of a panel, the R C modules of each view and types (C, K, T, O), and sequences for them.
 AskedOf = tuple[Sequence[GeneratorBank], Floats, NDArray[Any]]
 AskPanel = Callable[[Sequence[AskedOf]], list[Panelled]]
@@ -106,7 +108,7 @@ class FittedClass:
 
 
 def fit_classes(
-    labels: Sequence[Label], parts: Sequence[NDArray[Any]], plan: Plan, search: Search
+    labels: Sequence[Label], parts: Sequence[NDArray[Any]], plan: Plan, search: SearchEach
 ) -> list[FittedClass]:
     """Select types, train all modules in one run, calibrate.
 
@@ -117,7 +119,7 @@ def fit_classes(
         Each class's samples, standardised.
     plan : Plan
     search : callable
-        See :data:`Search`.
+        See :data:`SearchEach`.
 
     Returns
     -------
@@ -128,35 +130,32 @@ def fit_classes(
     types, infos = class_types(labels, parts, plan)
     trained = train_views(types, labels, plan)
     fitted, samples = [], []
-    with reporter(plan.verbose, "calibration", total=len(labels), unit="class") as report:
-        for c, (label, Z) in enumerate(zip(labels, parts, strict=True)):
-            own = slice(c * R, c * R + R)
-            facts = {
-                "label": label,
-                "n_samples": len(Z),
-                "n_types_found": n_different(types[c]),
-            }
-            weights = [of_view[own] for of_view, _ in trained]
-            rng = np.random.default_rng(seed_sequence(plan.entropy, label, "calibration"))
-            samples.append(calibration.calibration_samples(Z, types[c], rng))
-            fitted.append(
-                FittedClass(
-                    weights=weights[0],
-                    types=types[c].astype(np.float64),
-                    info=infos[c],
-                    reports=[
-                        facts | {"view": name, "module": r} | vars(learned)
-                        for name, (_, reports) in zip(plan.views, trained, strict=True)
-                        for r, learned in enumerate(reports[own])
-                    ],
-                    calibration=_calibrate(weights[0], types[c], samples[c], search),
-                    others=tuple(weights[1:]),
-                )
+    for c, (label, Z) in enumerate(zip(labels, parts, strict=True)):
+        own = slice(c * R, c * R + R)
+        facts = {"label": label, "n_samples": len(Z), "n_types_found": n_different(types[c])}
+        weights = [of_view[own] for of_view, _ in trained]
+        rng = np.random.default_rng(seed_sequence(plan.entropy, label, "calibration"))
+        samples.append(calibration.calibration_samples(Z, types[c], rng))
+        fitted.append(
+            FittedClass(
+                weights=weights[0],
+                types=types[c].astype(np.float64),
+                info=infos[c],
+                reports=[
+                    facts | {"view": name, "module": r} | vars(learned)
+                    for name, (_, reports) in zip(plan.views, trained, strict=True)
+                    for r, learned in enumerate(reports[own])
+                ],
+                calibration={},
+                others=tuple(weights[1:]),
             )
-            if report is not None:
-                report((c + 1) / len(labels))
-    if plan.panel is not None and plan.ask is not None:
-        _calibrate_experts(fitted, samples, plan.panel, plan.ask)
+        )
+    with reporter(plan.verbose, "calibration", total=len(labels), unit="class") as report:
+        _calibrate(fitted, types, samples, search)
+        if plan.panel is not None and plan.ask is not None:
+            _calibrate_experts(fitted, samples, plan.panel, plan.ask)
+        if report is not None:
+            report(1.0)
     return fitted
 
 
@@ -228,12 +227,20 @@ def train_views(
 
 
 def _calibrate(
-    weights: Weights, types: NDArray[Any], samples: NDArray[Any], search: Search
-) -> dict[str, Floats]:
-    """A class's errors on its own types and on some of its samples, by its modules."""
-    module_errors = search(GeneratorBank(weights), np.concatenate([types, samples]), len(weights))
-    errors = calibration.class_errors(module_errors)[:, 0]
-    return {"types": errors[: len(types)], "samples": np.sort(errors[len(types) :])}
+    fitted: Sequence[FittedClass],
+    types: NDArray[Any],
+    samples: Sequence[NDArray[Any]],
+    search: SearchEach,
+) -> None:
+    """Add each class's errors on its own types and on some of its samples, by its modules."""
+    asked = [
+        (GeneratorBank(one.weights), np.concatenate(own))
+        for one, *own in zip(fitted, types, samples, strict=True)
+    ]
+    K = types.shape[1]
+    for one, module_errors in zip(fitted, search(asked), strict=True):
+        errors = calibration.class_errors(module_errors)[:, 0]
+        one.calibration.update(types=errors[:K], samples=np.sort(errors[K:]))
 
 
 def _calibrate_experts(

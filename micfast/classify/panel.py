@@ -18,11 +18,9 @@ from micfast.data.standardize import Standardizer
 from micfast.generators.bank import GeneratorBank
 from micfast.kernels.execution import Execution
 from micfast.search.hull import Hull, InPoses, Mixtures
-from micfast.search.inversion import Inversion
 from micfast.search.jointly import Sighting, search_jointly
 from micfast.search.pose import Pose
 from micfast.search.solvers import Solver
-from micfast.sequences import ends
 
 __all__ = ["Asked", "Panel", "Panelled", "Views", "left_out_errors"]
 
@@ -126,21 +124,6 @@ class Panelled:
     errors: Floats
     module_errors: Floats
     raw: Sighting
-
-    def inversion(self, bank: GeneratorBank, Z: NDArray[Any]) -> Inversion:
-        """The raw view's search, of the sequences Z (n, T, C) by the modules of the bank."""
-        errors = self.raw.errors.T.cpu().numpy().astype(np.float32)
-        return Inversion(
-            errors=errors,
-            latents=self.raw.latents.transpose(0, 1).cpu().numpy(),
-            classes=bank.classes,
-            bank=bank,
-            n_steps=Z.shape[1],
-            n_iter_used=np.full(errors.shape, -1, dtype=np.int32),
-            converged=np.zeros(errors.shape, dtype=bool),
-            lengths=ends(Z) if np.isnan(Z).any() else None,
-            fit=self.raw.fit,
-        )
 
 
 class Asked(NamedTuple):

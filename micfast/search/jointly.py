@@ -1,21 +1,25 @@
-"""One search of several banks, each for its own view of the same sequences."""
+"""One search of several banks, each for sequences of its own or its view of the same."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from micfast.generators.bank import GeneratorBank
 from micfast.kernels.execution import Execution
 from micfast.kernels.weights import Weights
 from micfast.search.hull import Mixtures
-from micfast.search.inversion import best_start
+from micfast.search.inversion import Inversion, best_start
 from micfast.search.pose import Fit, Pose
 from micfast.search.posed import search_posed
 from micfast.search.solvers import Solver
+from micfast.sequences import ends
 
 __all__ = ["Sighting", "search_jointly"]
 
@@ -43,6 +47,21 @@ class Sighting:
         fit = None if self.fit is None else self.fit.at(modules)
         return Sighting(self.errors[modules], self.latents[modules], fit)
 
+    def inversion(self, bank: GeneratorBank, Z: NDArray[Any]) -> Inversion:
+        """As the search of sequences Z (N, T, O) by the modules of that bank."""
+        errors = self.errors.T.cpu().numpy().astype(np.float32)
+        return Inversion(
+            errors=errors,
+            latents=self.latents.transpose(0, 1).cpu().numpy(),
+            classes=bank.classes,
+            bank=bank,
+            n_steps=Z.shape[1],
+            n_iter_used=np.full(errors.shape, -1, dtype=np.int32),
+            converged=np.zeros(errors.shape, dtype=bool),
+            lengths=ends(Z) if np.isnan(Z).any() else None,
+            fit=self.fit,
+        )
+
 
 def search_jointly(
     banks: Sequence[GeneratorBank],
@@ -62,7 +81,7 @@ def search_jointly(
     banks : sequence of V GeneratorBank
         M modules each, on one device.
     targets : sequence of V Tensor, each of shape (N, T, O)
-        T and O may differ from view to view; NaN is a missing value.
+        Sizes may differ from bank to bank; NaN is a missing value.
     solver : Solver
     execution : Execution
     pose : Pose, optional
@@ -95,7 +114,7 @@ def search_jointly(
 
 
 def _alike(targets: Sequence[Tensor], n_modules: int) -> Iterator[list[int]]:
-    """The numbers of some views whose targets have equal sizes."""
+    """The numbers of some banks whose targets have equal sizes."""
     sizes = [one.shape for one in targets]
     for size in dict.fromkeys(sizes):
         alike = [v for v, other in enumerate(sizes) if other == size]

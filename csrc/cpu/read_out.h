@@ -37,17 +37,6 @@ struct StateRows {
     for (int64_t t = 0; t < n_steps; ++t)
       for (int64_t l = 0; l < row; ++l) states(t)[n_states * row + l] = 1;
   }
-
-  // Takes the states out of a forward pass's tape.
-  void read_states(const Sizes& s, const SequenceState<T>& state) const {
-    using V = Vec<T>;
-    for (int64_t t = 0; t < s.n_steps; ++t)
-      for (int64_t u = 0; u < s.hidden_size; ++u)
-        for (int v = 0; v < kVectorsPerBlock; ++v) {
-          const auto tape = Lstm::load<row>(state.tape_of(t, u, s) + v * V::kWidth);
-          Lstm::state_of(tape).store(states(t) + u * row + v * V::kWidth);
-        }
-  }
 };
 
 // The sums of phi (phi, y)' over time, lane by lane.
@@ -101,7 +90,7 @@ struct ReadOutSums {
   // Adds what lies on and right of the diagonal, in register tiles.
   void add_products_of(const T* a, int64_t a_step, const T* b, int64_t n) const {
     constexpr int kTileRows = kMaxRows<T> >= 12 ? 4 : 2;
-    constexpr int kTileColumns = kMaxRows<T> >= 12 ? 5 : 4;
+    constexpr int kTileColumns = kMaxRows<T> >= 5 ? 5 : 4;
     for_row_blocks<kTileRows>(n_rows, [&](auto tile_rows, int64_t r) MICFAST_LAMBDA_INLINE {
       constexpr int R = decltype(tile_rows)::value;
       for_row_blocks<kTileColumns>(

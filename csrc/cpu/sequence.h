@@ -109,7 +109,8 @@ struct PackedWeights {
 // Scratch of the two passes, all lane rows.
 template <class T, class Cell = Lstm>
 struct SequenceState {
-  T* h[2];     // [H] each: state of even and odd steps
+  T* h;  // [H] each: states, in two places that take turns, or of all steps
+  int64_t h_step, h_mask;
   T* c;        // [H]: a GRU's is h once more
   T* start;    // [R]: the initial state, if the latent sets it
   T* drive;    // [4H]: what a latent that enters every step adds to the gates, with their bias
@@ -126,8 +127,9 @@ struct SequenceState {
     n_slots = slots;
     const int64_t row = kLanes<T>, H = s.hidden_size;
     const int64_t entry = w.decoder.latent == Latent::kFirst ? 0 : entry_rows(s, w.decoder);
-    h[0] = arena.take<T>(H * row);
-    h[1] = arena.take<T>(H * row);
+    h = arena.take<T>(2 * H * row);
+    h_step = H * row;
+    h_mask = 1;
     c = arena.take<T>(H * row);
     start = drive = arena.take<T>(entry * row);
     tape = arena.take<T>(slots ? s.n_steps * H * Cell::kTapeRows * row : 0);
@@ -136,6 +138,13 @@ struct SequenceState {
     d_c = arena.take<T>(slots ? H * row : 0);
     d_entry = arena.take<T>(slots ? entry * row : 0);
   }
+  // Lets forward() write the states of all steps, `step` values apart.
+  void write_states(T* to, int64_t step) {
+    h = to;
+    h_step = step;
+    h_mask = -1;
+  }
+  T* h_of(int64_t t) const { return h + (t & h_mask) * h_step; }
   T* tape_of(int64_t t, int64_t unit, const Sizes& s) const {
     return tape + (t * s.hidden_size + unit) * Cell::kTapeRows * kLanes<T>;
   }
@@ -180,12 +189,12 @@ void forward(const Sizes& s, const PackedWeights<Layout, T, Cell>& w, const T* z
   for (int64_t t = 0; t < s.n_steps; ++t, y += O * row) {
     // The first step sees the latent, or the state it has set; every later one the state before.
     const bool sees_latent = t == 0 && !sets_state(w.decoder);
-    const T* x = sees_latent ? z : t == 0 ? state.start : state.h[(t - 1) & 1];
+    const T* x = sees_latent ? z : t == 0 ? state.start : state.h_of(t - 1);
     const T* w_x = sees_latent ? w.gate_x : w.gate_h;
     const int64_t n_x = sees_latent ? s.input_size : H;
     const T* bias = t == 0 ? w.first_b : w.gate_b;
     const T* drive = t > 0 && w.decoder.latent == Latent::kEvery ? state.drive : nullptr;
-    T* h = state.h[t & 1];
+    T* h = state.h_of(t);
 
     for_row_blocks<kMaxUnits>(H, [&](auto units, int64_t first_unit) MICFAST_LAMBDA_INLINE {
       constexpr int kUnits = decltype(units)::value;

@@ -58,7 +58,9 @@ struct TypesInLanes {
       block.x = arena.take<T>(s.input_size * row);
       block.d_x = arena.take<T>(s.input_size * row);
       block.squares = arena.take<T>(row);
-      if (arena.base) blocks[b] = block;
+      if (!arena.base) continue;
+      block.state.write_states(block.rows.states(0), block.rows.step());
+      blocks[b] = block;
     }
   }
 
@@ -100,11 +102,8 @@ struct TypesInLanes {
   void draw() {
     Sizes hidden = s;
     hidden.output_size = 0;
-    for (int64_t b = 0; b < n_blocks; ++b) {
-      TypeBlock<T>& block = blocks[b];
-      forward<true>(hidden, weights, block.x, block.state, block.residual);
-      block.rows.read_states(s, block.state);
-    }
+    for (int64_t b = 0; b < n_blocks; ++b)
+      forward<true>(hidden, weights, blocks[b].x, blocks[b].state, blocks[b].residual);
   }
 
   // Draws, solves the modules' read-outs and measures what is left.

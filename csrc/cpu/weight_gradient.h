@@ -50,7 +50,7 @@ template <class T>
 inline void add_outer(T* sum, int64_t rows, int64_t columns, const T* a, int64_t a_step, const T* b,
                       int64_t b_step, int64_t n) {
   constexpr int kTileRows = kMaxRows<T> >= 12 ? 4 : 2;
-  constexpr int kTileColumns = kMaxRows<T> >= 12 ? 5 : 4;
+  constexpr int kTileColumns = kMaxRows<T> >= 5 ? 5 : 4;
   constexpr int64_t row = kLanes<T>;
   for_row_blocks<kTileRows>(rows, [&](auto tile_rows, int64_t r) MICFAST_LAMBDA_INLINE {
     constexpr int R = decltype(tile_rows)::value;

@@ -388,7 +388,7 @@ def picture(frame: pd.DataFrame, file: Path) -> None:
     from matplotlib.figure import Figure
     from sklearn.calibration import CalibrationDisplay
 
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
     for axes, condition in zip(figure.subplots(1, len(JUDGED)), JUDGED, strict=True):
         key = f"judged, {condition}"
         known = frame.dropna(subset=[key]) if key in frame else frame[:0]
@@ -401,6 +401,10 @@ def picture(frame: pd.DataFrame, file: Path) -> None:
                 right, probability, n_bins=8, strategy="quantile", name=str(method), ax=axes
             )
         axes.set(title=condition, xlabel="probability of the answer", ylabel="share that is right")
+        if axes.get_legend() is not None:
+            axes.get_legend().remove()
+    # Beside both: there is no free corner.
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
     figure.savefig(file, dpi=110)
 
 

@@ -76,6 +76,7 @@ struct Mixtures {
   template <int kMost>
   MICFAST_INLINE void minimum_of(const int64_t* face) {
     const int k = kMost < kMostOfFace ? kMost : static_cast<int>(face[0]);
+    if (k < 1) __builtin_unreachable();  // or gcc warns of what a face without types leaves unset
     const int64_t* at = face + 1;
     const V least = V::broadcast(T(1 / p.most_gain)), most = V::broadcast(T(p.most_gain));
     for (int r = 0; r < kVectors; ++r) {

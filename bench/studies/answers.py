@@ -23,6 +23,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,9 +37,7 @@ from bench import sets
 from bench.studies.dollar import cloud, cloud_distances
 from bench.studies.study import PLAIN, markdown, resume, with_interval
 from micfast import ModularInverseClassifier, Sequences, Training
-from micfast.classify.experts import fit_experts
-from micfast.classify.judging import with_noise
-from micfast.classify.panel import left_out_errors
+from micfast.classify.judging import weigh
 from micfast.experiments.paper.baselines import TorchForward
 from micfast.experiments.paper.statistics import mean_interval
 from micfast.io import write_text
@@ -170,18 +169,14 @@ def _hull(data: Draw, seed: int, **params: Any) -> Fitted:
     assert panel is not None
     assert units is not None
     types = np.stack([units.transform(one) for one in model.types_]).astype(np.float64)
-    C, K = types.shape[:2]
-    # As `fit` weighs all experts, where all examples are types.
-    hulls, own = panel.hulls(types), np.repeat(np.arange(C), K)
-    left_out = np.tile(np.eye(K, dtype=bool), (C, 1))
-    levels = with_noise(types.reshape(C * K, *types.shape[2:]), model.entropy_)
-    asked = [left_out_errors(hulls, panel.leaving_out(hulls, Z, own, left_out)) for Z in levels]
-    at = [panel.views.names.index(name) for name in panel.voting]
-    experts, _ = fit_experts(panel.voting, [errors[at] for errors in asked], own, "left out")
+    # As `fit` weighs all experts, where all examples are types; then nobody is asked.
+    silent = replace(panel, views=replace(panel.views, n_drawn=0))
+    nobody: Any = None
+    experts, _ = weigh(silent, types, model.classes_.tolist(), types, nobody, model.entropy_)
 
     def answer(X: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
         found = model.decide(X).view_errors
-        logs = experts.logs(np.stack([found[f"{name} hull"] for name in panel.voting]))
+        logs = experts.logs(np.stack([found[name] for name in experts.names]))
         scores = -np.einsum("e,enc->nc", experts.taus, logs)
         share = np.exp(scores - scores.max(axis=1, keepdims=True))
         return model.classes_[scores.argmax(axis=1)], share / share.sum(axis=1, keepdims=True)
